@@ -1,0 +1,138 @@
+// Package price knows what models cost: effective-dated list prices per million
+// tokens, and from them the cost of an attempt, exact to the last digit.
+package price
+
+import (
+	"slices"
+	"time"
+)
+
+// Price is a row of ops.model_prices: what one model costs from one instant to
+// another, in dollars per million tokens.
+type Price struct {
+	ID           int64
+	Provider     string // our id of the provider: "xai"
+	Model        string // the provider's own name of the model
+	Input        USD
+	Output       USD
+	CacheRead    *USD // nil: as Input
+	CacheWrite5m *USD // nil: as Input
+	CacheWrite1h *USD // nil: as CacheWrite5m
+
+	// Above this many input tokens the whole request is priced at the rates
+	// below. nil: there is no tier.
+	TierAboveInputTokens *int64
+	TierInput            *USD
+	TierOutput           *USD // nil: as Output
+	TierCacheRead        *USD // nil: as TierInput
+	TierCacheWrite5m     *USD // nil: as TierInput
+	TierCacheWrite1h     *USD // nil: as TierCacheWrite5m
+
+	ContextWindow *int64         // tokens; nil: unknown
+	EffectiveFrom *time.Time     // from this instant on; nil: since ever
+	EffectiveTo   *time.Time     // before this instant; nil: for good
+	DailyFrom     *time.Duration // since midnight UTC; with DailyTo: only from then …
+	DailyTo       *time.Duration // … until before then, over midnight where it is not later than DailyFrom
+	Source        string         // where the figures are from
+	SourceDate    *time.Time     // and of which day
+	Note          string
+}
+
+// appliesAt reports whether p is in force at that instant.
+func (p Price) appliesAt(at time.Time) bool {
+	if p.EffectiveFrom != nil && at.Before(*p.EffectiveFrom) {
+		return false
+	}
+	if p.EffectiveTo != nil && !at.Before(*p.EffectiveTo) {
+		return false
+	}
+	if p.DailyFrom == nil || p.DailyTo == nil {
+		return true
+	}
+	at = at.UTC()
+	timeOfDay := at.Sub(at.Truncate(24 * time.Hour))
+	if *p.DailyFrom < *p.DailyTo {
+		return *p.DailyFrom <= timeOfDay && timeOfDay < *p.DailyTo
+	}
+	return *p.DailyFrom <= timeOfDay || timeOfDay < *p.DailyTo
+}
+
+// beforeInBook orders the prices of one model: the first that applies is the
+// one to use.
+func beforeInBook(a, b Price) int {
+	if (a.DailyFrom != nil) != (b.DailyFrom != nil) {
+		if a.DailyFrom != nil {
+			return -1
+		}
+		return 1
+	}
+	return effectiveFrom(b).Compare(effectiveFrom(a))
+}
+
+func effectiveFrom(p Price) time.Time {
+	if p.EffectiveFrom == nil {
+		return time.Time{}
+	}
+	return *p.EffectiveFrom
+}
+
+// Book is a price list as it was at one moment. It never changes and is safe
+// for concurrent use.
+type Book struct {
+	prices map[modelName][]Price // in the order of beforeInBook
+}
+
+type modelName struct{ provider, model string }
+
+// NewBook makes a Book of the prices, in any order.
+func NewBook(prices []Price) *Book {
+	b := &Book{prices: map[modelName][]Price{}}
+	for _, p := range prices {
+		name := modelName{p.Provider, p.Model}
+		b.prices[name] = append(b.prices[name], p)
+	}
+	for _, of := range b.prices {
+		slices.SortStableFunc(of, beforeInBook)
+	}
+	return b
+}
+
+// Find returns the price of a model at an instant, false if it has none.
+// Prices of certain hours of the day come before those of the whole day, then
+// the one with the newest EffectiveFrom wins.
+//
+// A dated snapshot (gpt-5-mini-2025-08-07, claude-haiku-4-5-20251001) without a
+// price of its own costs what the name without the date does. Nothing else is
+// guessed: "-latest" and made-up suffixes are unknown models.
+func (b *Book) Find(provider, model string, at time.Time) (Price, bool) {
+	if p, ok := b.find(provider, model, at); ok {
+		return p, true
+	}
+	if undated, ok := withoutDate(model); ok {
+		return b.find(provider, undated, at)
+	}
+	return Price{}, false
+}
+
+func (b *Book) find(provider, model string, at time.Time) (Price, bool) {
+	for _, p := range b.prices[modelName{provider, model}] {
+		if p.appliesAt(at) {
+			return p, true
+		}
+	}
+	return Price{}, false
+}
+
+// withoutDate cuts a trailing -YYYY-MM-DD or -YYYYMMDD off a model's name.
+func withoutDate(model string) (string, bool) {
+	for _, layout := range []string{"-2006-01-02", "-20060102"} {
+		cut := len(model) - len(layout)
+		if cut <= 0 {
+			continue
+		}
+		if _, err := time.Parse(layout, model[cut:]); err == nil {
+			return model[:cut], true
+		}
+	}
+	return "", false
+}
