@@ -1,0 +1,50 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/promptcademy/promptops/internal/postgres/embedded"
+)
+
+// sweeper waits for the end of its standard input, that is of our process, ends
+// the server where the kernel has not done so, and removes the folder.
+const sweeper = `
+cat >/dev/null
+if pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null); then
+	kill -INT "$pid" 2>/dev/null
+	while kill -0 "$pid" 2>/dev/null && [ -e "$0/data/postmaster.pid" ]; do sleep 0.05; done
+fi
+rm -rf "$0" "$1"`
+
+// startPrivate brings up a server for this process only. A test binary has no
+// moment after its last test where all packages could clean up, so another
+// process does it.
+func startPrivate() (string, error) {
+	parent, err := os.MkdirTemp("", "pgtest-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(parent, 0o755); err != nil { // the server's user passes through
+		return "", err
+	}
+	server, err := embedded.Start(context.Background(), embedded.Options{Dir: filepath.Join(parent, "postgres"), Fast: true})
+	if err != nil {
+		_ = os.RemoveAll(parent)
+		return "", fmt.Errorf("tests need a Postgres server: %w", err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", sweeper, server.Dir(), parent)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // outlives Ctrl-C
+	if sweeperInput, err = cmd.StdinPipe(); err != nil {
+		return "", err
+	}
+	return server.URL(), cmd.Start()
+}
+
+// sweeperInput stays open as long as our process lives.
+var sweeperInput io.Closer

@@ -1,0 +1,91 @@
+// Package postgres is the way to the database: the pool, transactions, queries
+// that run as a learner through row-level security, and the migrator.
+// embedded supervises a private server, pgtest gives tests a real database.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	pgxdecimal "github.com/jackc/pgx-shopspring-decimal"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/promptcademy/promptops/internal/fault"
+)
+
+// Options of a pool. The zero value is good.
+type Options struct {
+	MaxConns        int32  // most connections at once; 0 means pool_max_conns of the URL, else 16
+	ApplicationName string // as pg_stat_activity shows it; "" means application_name of the URL, else "promptops"
+}
+
+// Open connects to the database at url and makes sure that it answers. Columns
+// of type numeric map to decimal.Decimal, uuid to uuid.UUID, both in arrays and
+// as pointers where they can be null.
+//
+// It returns a fault.Invalid when url cannot be read and a fault.Unavailable
+// when the database does not let us in. Neither ever holds the password.
+func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The parser's error can quote the address with its password.
+		return nil, fault.New(fault.Invalid, "The database address is not valid. It looks like "+
+			"postgres://user:password@host:5432/database; special characters in the password are written percent-encoded.")
+	}
+	config.MaxConns = maxConns(config, opts)
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxdecimal.Register(conn.TypeMap())
+		return nil
+	}
+	params := config.ConnConfig.RuntimeParams
+	if opts.ApplicationName != "" {
+		params["application_name"] = opts.ApplicationName
+	} else if params["application_name"] == "" {
+		params["application_name"] = "promptops"
+	}
+
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := pool.Ping(ping); err != nil {
+		pool.Close()
+		address := net.JoinHostPort(config.ConnConfig.Host, strconv.Itoa(int(config.ConnConfig.Port)))
+		return nil, fault.New(fault.Unavailable, "The database at %s does not let us in: %s.", address, reason(err)).
+			After(2 * time.Second).Because(err)
+	}
+	return pool, nil
+}
+
+func maxConns(config *pgxpool.Config, opts Options) int32 {
+	if opts.MaxConns > 0 {
+		return opts.MaxConns
+	}
+	// pgxpool has a default of its own, so ask what the URL said.
+	if uri, err := pgconn.ParseConfig(config.ConnString()); err == nil && uri.RuntimeParams["pool_max_conns"] != "" {
+		return config.MaxConns
+	}
+	return 16
+}
+
+// reason is what the server said, or the innermost error of the way there.
+func reason(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Message
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer within 10 seconds"
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok {
+		return dial.Err.Error()
+	}
+	return "the connection failed"
+}
