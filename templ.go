@@ -1,0 +1,60 @@
+// Package promptops is the map of the house. The binary is cmd/promptops; this
+// package only turns templates into answers.
+//
+//	cmd/promptops   subcommands; serve.go wires everything in one straight line
+//	handlers        the route table, errors to responses, one file per page or API
+//	views           what pages look like: templates, view structs, charts; pure
+//	static          scripts, style and font, built from static/src and embedded
+//	migrations      the schema, one numbered SQL file per step, embedded
+//	internal        one noun per package: its type, its rules, its SQL
+//
+// In internal:
+//
+//	fault           the one error type that people get to see
+//	config          settings from the environment, all problems reported at once
+//	postgres        pool, transactions, row-level security, migrator, embedded server
+//	seal            the key ring that encrypts provider keys at rest
+//	account         operators: passwords, sessions, roles, one-time links
+//	learner         access tokens of the people who send prompts, and their teams
+//	provider        one wire adapter per file, what failures mean, a sandbox
+//	price           what a token costs, and since when
+//	key             learners' keys and fallback keys: which one pays
+//	run             one prompt to several models: policy, record, answer
+//	usage           every question the AI Usage page asks
+//	demo            made-up data for a first look
+package promptops
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/a-h/templ"
+)
+
+//go:generate go tool templ generate -include-version=false
+
+// Render writes a whole page with the given status. The page is built before
+// the first byte is sent: when it cannot be built, nothing has been written and
+// the error is the caller's to answer.
+func Render(ctx context.Context, w http.ResponseWriter, status int, page templ.Component) error {
+	var body bytes.Buffer
+	if err := page.Render(ctx, &body); err != nil {
+		return fmt.Errorf("render page: %w", err)
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if _, err := w.Write(body.Bytes()); err != nil {
+		return fmt.Errorf("write page: %w", err)
+	}
+	return nil
+}
+
+// RenderFragment is Render for a piece of a page that htmx swaps in. The same
+// address answers with the whole page to everybody else, hence Vary.
+func RenderFragment(ctx context.Context, w http.ResponseWriter, status int, fragment templ.Component) error {
+	w.Header().Add("Vary", "HX-Request")
+	return Render(ctx, w, status, fragment)
+}

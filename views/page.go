@@ -1,0 +1,178 @@
+// Package views is what pages look like. It is pure: the same struct gives the
+// same HTML. It knows no request, no database and no clock, and numbers and
+// times reach the markup as strings.
+package views
+
+import (
+	"strings"
+
+	"github.com/a-h/templ"
+)
+
+// Page is what every page needs besides its own content.
+type Page struct {
+	Title    string                   // heading of the browser's tab, without the product's name
+	Path     string                   // address whose navigation entry is highlighted: "/usage"
+	Operator *Operator                // who is signed in; nil: nobody
+	Theme    string                   // "light", "dark" or "system"
+	Demo     bool                     // the database holds demo data: say so on every page
+	Flash    *Flash                   // what came of the last form; nil: nothing to say
+	Assets   func(name string) string // address of a built asset: static.Assets.URL
+}
+
+// Operator is the person who is signed in.
+type Operator struct {
+	Name  string // may be empty: then the address is shown
+	Email string
+	Role  string // "admin" or "team_lead"
+	Zone  string // IANA name of the zone in which times are shown
+}
+
+// Flash is one sentence about the form that was just sent.
+type Flash struct {
+	Kind string // "success", "warning", "error" or "info"
+	Text string
+}
+
+// navGroup is a heading of the navigation; an empty one has none.
+type navGroup struct {
+	Heading string
+	Links   []navLink
+}
+
+// navLink is a page. Links that are not built yet keep their place here and
+// are not shown.
+type navLink struct {
+	Label string
+	Href  string
+	Icon  string
+	Built bool
+}
+
+var navigation = []navGroup{
+	{"", []navLink{
+		{"Overview", "/", "overview", false},
+	}},
+	{"Usage", []navLink{
+		{"AI Usage", "/usage", "usage", true},
+		{"Runs", "/runs", "runs", false},
+		{"User Activity", "/activity", "activity", false},
+	}},
+	{"Keys", []navLink{
+		{"Key Health", "/keys/health", "key", false},
+		{"Fallback Keys", "/keys/fallback", "key", false},
+	}},
+	{"Operations", []navLink{
+		{"Alerts", "/alerts", "alert", false},
+		{"Logs", "/logs", "logs", false},
+		{"Runbook", "/runbook", "runbook", false},
+		{"Backups", "/backups", "backup", false},
+		{"Smoke", "/smoke", "smoke", false},
+	}},
+	{"Try", []navLink{
+		{"Playground", "/playground", "playground", true},
+	}},
+	{"Settings", []navLink{
+		{"Settings", "/settings", "settings", false},
+	}},
+}
+
+// builtNavigation returns the groups that have a page to link to.
+func builtNavigation() []navGroup {
+	var groups []navGroup
+	for _, g := range navigation {
+		var links []navLink
+		for _, l := range g.Links {
+			if l.Built {
+				links = append(links, l)
+			}
+		}
+		if len(links) > 0 {
+			groups = append(groups, navGroup{g.Heading, links})
+		}
+	}
+	return groups
+}
+
+// current says whether a link leads to the page being shown or to a page above
+// it.
+func (p Page) current(l navLink) bool {
+	return p.Path == l.Href || l.Href != "/" && strings.HasPrefix(p.Path, l.Href+"/")
+}
+
+// displayName is the operator's name, or the address of one who gave none.
+func (o Operator) displayName() string {
+	if o.Name != "" {
+		return o.Name
+	}
+	return o.Email
+}
+
+// initial is the letter in the operator's round mark.
+func (o Operator) initial() string {
+	for _, r := range o.displayName() {
+		return strings.ToUpper(string(r))
+	}
+	return "?"
+}
+
+// roleLabel is the role as people say it.
+func (o Operator) roleLabel() string {
+	switch o.Role {
+	case "admin":
+		return "Admin"
+	case "team_lead":
+		return "Team lead"
+	default:
+		return o.Role
+	}
+}
+
+// themeChoice is one button of the theme switch.
+type themeChoice struct{ Value, Label, Icon string }
+
+var themeChoices = []themeChoice{
+	{"light", "Light theme", "sun"},
+	{"dark", "Dark theme", "moon"},
+	{"system", "Theme of the system", "system"},
+}
+
+// theme is the page's theme, "system" when none was chosen.
+func (p Page) theme() string {
+	if p.Theme == "light" || p.Theme == "dark" {
+		return p.Theme
+	}
+	return "system"
+}
+
+// themeAttributes pins a chosen theme; without one the system decides.
+func (p Page) themeAttributes() templ.Attributes {
+	if theme := p.theme(); theme != "system" {
+		return templ.Attributes{"data-theme": theme}
+	}
+	return nil
+}
+
+// noticeRole makes bad news be read out at once and other news in its turn.
+func noticeRole(kind string) string {
+	if kind == "error" || kind == "warning" {
+		return "alert"
+	}
+	return "status"
+}
+
+// padAttributes carries the zeros that keep a column of money in line.
+func padAttributes(pad string) templ.Attributes {
+	if pad == "" {
+		return nil
+	}
+	return templ.Attributes{"data-pad": pad}
+}
+
+// pressed is the value of aria-pressed.
+func pressed(on bool) string {
+	if on {
+		return "true"
+	}
+	return "false"
+}

@@ -1,0 +1,86 @@
+package views
+
+import "strconv"
+
+// UsagePage is AI Usage: what runs cost and how they went.
+type UsagePage struct {
+	Page
+	Filters  UsageFilters
+	Period   string      // "25 Oct – 23 Nov 2026"
+	Empty    bool        // no attempt in the period passes the filters: nothing below is shown
+	Figures  []KeyFigure // key figures, in the order in which they are shown
+	Unpriced string      // attempts without a price, "3"; "" when there are none
+	Cost     Chart       // DailyCost
+	Tokens   Chart       // DailyTokens
+	Models   []UsageModel
+	Total    UsageModel // the last line; Model, Provider, Swatch and Share are not shown
+	CSV      string     // address of the same figures as CSV, with the same query
+}
+
+// UsageFilters is the form above the page, as it was filled in.
+type UsageFilters struct {
+	Ranges    []Option // today, 7d, 30d, 90d, 180d, custom; exactly one is selected
+	From, To  string   // first and last day, "2026-11-23"; set whatever the range
+	Today     string   // no later day can be chosen
+	Providers []Option // the first is "All providers" with the value ""
+	Models    []Option // the first is "All models" with the value ""
+	Teams     []Option // the first is "All teams" with the value ""
+	Problem   string   // why the filters could not be used as given; "" when they could
+	Narrowed  bool     // provider, model or team is chosen: offer to show all
+}
+
+// Option is one choice of a select or of a row of radio buttons.
+type Option struct {
+	Value    string
+	Label    string
+	Selected bool
+}
+
+// UsageRanges are the choices of a period; selected is one of their values.
+func UsageRanges(selected string) []Option {
+	ranges := []Option{
+		{Value: "today", Label: "Today"},
+		{Value: "7d", Label: "7 days"},
+		{Value: "30d", Label: "30 days"},
+		{Value: "90d", Label: "90 days"},
+		{Value: "180d", Label: "180 days"},
+		{Value: "custom", Label: "Custom"},
+	}
+	for i := range ranges {
+		ranges[i].Selected = ranges[i].Value == selected
+	}
+	return ranges
+}
+
+// KeyFigure is one key figure.
+type KeyFigure struct {
+	Label string
+	Value string
+	Exact string // all digits, shown on hover; "" when Value has them
+	Note  string // one short line below; may be empty
+	Badge string // a warning beside the note, "3 unpriced"; may be empty
+}
+
+// UsageModel is one line of the table by model. Everything is written out.
+type UsageModel struct {
+	Model     string // "gpt-5-mini"
+	Provider  string // "OpenAI"
+	Swatch    int    // colour in the charts: Swatches of the full name
+	Attempts  string
+	Errors    string
+	ErrorRate string // shown on hover
+	Input     string // tokens, cached ones included
+	Cached    string
+	Output    string // tokens, reasoning included
+	Reasoning string
+	Cost      Amount
+	Unpriced  string  // attempts without a price, "2"; "" when there are none
+	Share     string  // of the period's cost
+	ShareBar  float64 // the same from 0 to 1
+	P95       string  // 95th percentile of the duration
+}
+
+// shareWidth is the width of a share's bar in its 48 units.
+func (m UsageModel) shareWidth() string {
+	return strconv.FormatFloat(min(max(m.ShareBar, 0), 1)*48, 'f', 1, 64)
+}
