@@ -11,10 +11,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	pgxdecimal "github.com/jackc/pgx-shopspring-decimal"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/fault"
 )
@@ -40,7 +42,12 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 	}
 	config.MaxConns = maxConns(config, opts)
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		pgxdecimal.Register(conn.TypeMap())
+		types := conn.TypeMap()
+		pgxdecimal.Register(types)
+		// Behind a transaction pooler the driver cannot ask the server for the
+		// types of parameters and has to know them itself.
+		types.RegisterDefaultPgType([]uuid.UUID{}, "_uuid")
+		types.RegisterDefaultPgType([]decimal.Decimal{}, "_numeric")
 		return nil
 	}
 	params := config.ConnConfig.RuntimeParams

@@ -27,12 +27,13 @@ type binaries struct {
 	major int
 }
 
-// findBinaries returns the programs to use: of the given major version if it
-// is not 0, else the first that are found and new enough. run prepares a
-// command to be run as the server's user, who has to be able to execute them.
-func findBinaries(major int, run func(*exec.Cmd)) (binaries, error) {
+// findBinaries returns the programs to use from the first of dirs that has them
+// in the given major version or, if that is 0, in one that is new enough. run
+// prepares a command to be run as the server's user, who has to be able to
+// execute them.
+func findBinaries(dirs []string, major int, run func(*exec.Cmd)) (binaries, error) {
 	var others []string
-	for _, dir := range candidates() {
+	for _, dir := range dirs {
 		bin, err := inspect(dir, run)
 		switch {
 		case err != nil && dir == os.Getenv("PG_BIN"):

@@ -94,7 +94,7 @@ func (c *cluster) start(ctx context.Context, keepPort bool) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := findBinaries(major, c.runAsUser)
+	bin, err := findBinaries(candidates(), major, c.runAsUser)
 	if version, ok := errors.AsType[*versionError](err); ok {
 		return nil, fmt.Errorf("the database in %s cannot be opened: %w; install Postgres %d (it may stay beside the other) "+
 			"or set PG_BIN to it, or move the folder away to begin with an empty database", c.dir, version, major)
