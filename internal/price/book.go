@@ -3,6 +3,7 @@
 package price
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -121,6 +122,21 @@ func (b *Book) find(provider, model string, at time.Time) (Price, bool) {
 		}
 	}
 	return Price{}, false
+}
+
+// Current returns the price in force at an instant of every model that has one,
+// by provider and model.
+func (b *Book) Current(at time.Time) []Price {
+	var current []Price
+	for name := range b.prices {
+		if p, ok := b.find(name.provider, name.model, at); ok {
+			current = append(current, p)
+		}
+	}
+	slices.SortFunc(current, func(a, b Price) int {
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model))
+	})
+	return current
 }
 
 // withoutDate cuts a trailing -YYYY-MM-DD or -YYYYMMDD off a model's name.

@@ -1,6 +1,7 @@
 package price_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -80,5 +81,30 @@ func TestFind(t *testing.T) {
 	}
 	if got, ok := book.Find("b", "night", instant(t, "2025-06-01T12:00:00Z")); ok {
 		t.Errorf("another provider's model has price %d", got.ID)
+	}
+}
+
+func TestCurrent(t *testing.T) {
+	later := instant(t, "2026-07-30T00:00:00Z")
+	book := price.NewBook([]price.Price{
+		{ID: 1, Provider: "openai", Model: "b", EffectiveTo: &later},
+		{ID: 2, Provider: "openai", Model: "b", EffectiveFrom: &later},
+		{ID: 3, Provider: "openai", Model: "a", EffectiveFrom: &later},
+		{ID: 4, Provider: "anthropic", Model: "c"},
+	})
+	for _, test := range []struct {
+		at   string
+		want string
+	}{
+		{"2026-07-29T00:00:00Z", "[4 1]"},
+		{"2026-07-30T00:00:00Z", "[4 3 2]"},
+	} {
+		ids := []int64{}
+		for _, p := range book.Current(instant(t, test.at)) {
+			ids = append(ids, p.ID)
+		}
+		if got := fmt.Sprint(ids); got != test.want {
+			t.Errorf("at %s: %s, want %s", test.at, got, test.want)
+		}
 	}
 }
