@@ -39,7 +39,7 @@ create table ops.sign_in_links (
 );
 
 create table ops.sign_in_failures (
-  subject       text primary key,             -- "account:<hash of the e-mail>" or "ip:<address>"
+  subject       text primary key,             -- "account:<hash of the e-mail>@<network>" or "ip:<network>"
   failures      integer not null,
   last_at       timestamptz not null,
   blocked_until timestamptz

@@ -1,0 +1,166 @@
+package account
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+)
+
+func TestNewOperatorCheck(t *testing.T) {
+	good := NewOperator{Email: "ada@example.org", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", Password: goodPassword}
+	tests := []struct {
+		name   string
+		change func(*NewOperator)
+		want   []string // fields
+	}{
+		{"good", func(*NewOperator) {}, nil},
+		{"admin without a learner", func(n *NewOperator) { n.Role, n.LearnerID = Admin, nil }, nil},
+		{"no password yet", func(n *NewOperator) { n.Password = "" }, nil},
+		{"no address", func(n *NewOperator) { n.Email = "ada" }, []string{"email"}},
+		{"address with a name", func(n *NewOperator) { n.Email = "Ada <ada@example.org>" }, []string{"email"}},
+		{"address with a NUL", func(n *NewOperator) { n.Email = "ada\x00@example.org" }, []string{"email"}},
+		{"name that Postgres cannot store", func(n *NewOperator) { n.Name = "A\xffda" }, []string{"name"}},
+		{"long name", func(n *NewOperator) { n.Name = strings.Repeat("a", 101) }, []string{"name"}},
+		{"team lead without a learner", func(n *NewOperator) { n.LearnerID = nil }, []string{"learnerId"}},
+		{"other role", func(n *NewOperator) { n.Role = "owner" }, []string{"role"}},
+		{"no such zone", func(n *NewOperator) { n.Timezone = "Mars/Olympus" }, []string{"timezone"}},
+		{"everything", func(n *NewOperator) { *n = NewOperator{Timezone: "x", Name: "\x00", Password: "short"} },
+			[]string{"email", "name", "role", "timezone", "password"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			n := good
+			test.change(&n)
+			var fields []string
+			for _, f := range n.check() {
+				fields = append(fields, f.Field)
+			}
+			if diff := cmp.Diff(test.want, fields); diff != "" {
+				t.Errorf("bad fields (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCreateFindList(t *testing.T) {
+	ctx := context.Background()
+	s, _ := newStore(pgtest.Tx(t))
+
+	ada, err := s.Create(ctx, NewOperator{Email: " Ada@Example.org ", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin"}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Operator{ID: ada.ID, Email: "ada@example.org", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", CreatedAt: noon}
+	if diff := cmp.Diff(want, ada); diff != "" {
+		t.Errorf("created (-want +got):\n%s", diff)
+	}
+	bob := makeAdmin(t, s, "bob@example.org")
+	if !bob.HasPassword {
+		t.Error("bob has no password")
+	}
+
+	_, err = s.Create(ctx, NewOperator{Email: "ADA@example.org", Role: Admin}, noon)
+	wantKind(t, err, fault.Conflict)
+}
+
+func TestFind(t *testing.T) {
+	ctx := context.Background()
+	s, _ := newStore(pgtest.Tx(t))
+	bob := makeAdmin(t, s, "bob@example.org")
+	ada := makeAdmin(t, s, "ada@example.org")
+
+	list, err := s.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Operator{ada, bob}, list); diff != "" {
+		t.Errorf("list (-want +got):\n%s", diff)
+	}
+	if got, err := s.Find(ctx, ada.ID); err != nil || got.Email != ada.Email {
+		t.Errorf("Find = %v, %v", got, err)
+	}
+	if got, err := s.FindByEmail(ctx, " ADA@example.org"); err != nil || got.ID != ada.ID {
+		t.Errorf("FindByEmail = %v, %v", got, err)
+	}
+	_, err = s.Find(ctx, uuid.New())
+	wantKind(t, err, fault.NotFound)
+	_, err = s.FindByEmail(ctx, "no\x00body")
+	wantKind(t, err, fault.NotFound)
+}
+
+func TestEnsureFirstAdminByFourNodes(t *testing.T) {
+	ctx := context.Background()
+	pool := pgtest.Database(t)
+	var created atomic.Int32
+	var nodes sync.WaitGroup
+	for range 4 {
+		nodes.Go(func() {
+			s, _ := newStore(pool)
+			operator, isNew, err := s.EnsureFirstAdmin(ctx, "Admin@example.org", noon)
+			if err != nil {
+				t.Error(err)
+			}
+			if isNew {
+				created.Add(1)
+				if operator.Email != "admin@example.org" || operator.Role != Admin || operator.HasPassword {
+					t.Errorf("first admin is %+v", operator)
+				}
+			}
+		})
+	}
+	nodes.Wait()
+	if created.Load() != 1 || count(t, pool, "ops.operators") != 1 {
+		t.Errorf("%d nodes created an admin, there are %d operators", created.Load(), count(t, pool, "ops.operators"))
+	}
+
+	s, _ := newStore(pool)
+	_, _, err := s.EnsureFirstAdmin(ctx, "nobody", noon)
+	wantKind(t, err, fault.Invalid)
+}
+
+func TestDisableKeepsAnAdmin(t *testing.T) {
+	ctx := context.Background()
+	pool := pgtest.Database(t)
+	s, _ := newStore(pool)
+	ada, bob := makeAdmin(t, s, "ada@example.org"), makeAdmin(t, s, "bob@example.org")
+
+	// Each disables the other at the same moment.
+	errs := make([]error, 2)
+	var both sync.WaitGroup
+	for i, id := range []uuid.UUID{ada.ID, bob.ID} {
+		both.Go(func() { errs[i] = s.Disable(ctx, id, noon) })
+	}
+	both.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) {
+		t.Fatalf("exactly one may succeed: %v, %v", errs[0], errs[1])
+	}
+	refused, disabled := ada.ID, bob.ID
+	if errs[0] == nil {
+		refused, disabled = bob.ID, ada.ID
+	}
+	wantKind(t, s.Disable(ctx, refused, noon), fault.Conflict)
+	if err := s.Disable(ctx, disabled, noon.Add(time.Hour)); err != nil {
+		t.Errorf("disabling twice: %v", err)
+	}
+	if got, _ := s.Find(ctx, disabled); got.DisabledAt == nil || !got.DisabledAt.Equal(noon) {
+		t.Errorf("disabled at %v, want %v", got.DisabledAt, noon)
+	}
+
+	if err := s.Enable(ctx, disabled); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.Find(ctx, disabled); got.DisabledAt != nil {
+		t.Errorf("disabled at %v after Enable", got.DisabledAt)
+	}
+	wantKind(t, s.Disable(ctx, uuid.New(), noon), fault.NotFound)
+	wantKind(t, s.Enable(ctx, uuid.New()), fault.NotFound)
+}
