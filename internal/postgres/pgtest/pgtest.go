@@ -136,7 +136,7 @@ var serverURL = sync.OnceValues(func() (string, error) {
 	if address := os.Getenv("PGTEST_URL"); address != "" {
 		return address, nil
 	}
-	return startPrivate()
+	return StartServer()
 })
 
 func databaseURL(name string) (string, error) {

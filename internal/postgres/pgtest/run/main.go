@@ -12,10 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
+	"time"
 
-	"github.com/promptcademy/promptops/internal/postgres/embedded"
+	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
 
 func main() {
@@ -33,27 +33,20 @@ func main() {
 	}
 }
 
-func run(command []string) (err error) {
+// run runs the command with a server and returns its *exec.ExitError when it
+// fails.
+func run(command []string) error {
+	// The server has to outlive the command, so signals only end the command.
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-
-	parent, err := os.MkdirTemp("", "pgtest-")
+	url, err := pgtest.StartServer()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(parent)) }()
-	if err := os.Chmod(parent, 0o755); err != nil { // the server's user passes through
-		return err
-	}
-	server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(parent, "postgres"), Fast: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Stop(), os.RemoveAll(server.Dir())) }()
-
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(os.Environ(), "PGTEST_URL="+server.URL())
+	cmd.Env = append(os.Environ(), "PGTEST_URL="+url)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	return cmd.Run()
 }
