@@ -27,7 +27,7 @@ func newStore(db postgres.DB) (*Store, *bytes.Buffer) {
 // makeAdmin creates an admin with goodPassword.
 func makeAdmin(t *testing.T, s *Store, email string) Operator {
 	t.Helper()
-	operator, err := s.Create(context.Background(), NewOperator{Email: email, Role: Admin, Password: goodPassword}, noon)
+	operator, err := s.Create(context.Background(), NewOperator{Email: email, Role: RoleAdmin, Password: goodPassword}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,8 @@ import (
 type Role string
 
 const (
-	Admin    Role = "admin"     // everything
-	TeamLead Role = "team_lead" // the teams that their own learner account leads, nobody else's
+	RoleAdmin    Role = "admin"     // everything
+	RoleTeamLead Role = "team_lead" // the teams that their own learner account leads, nobody else's
 )
 
 // Operator is a person who signs in to the dashboard.
@@ -50,19 +50,19 @@ type NewOperator struct {
 func (n NewOperator) check() []fault.Field {
 	var bad []fault.Field
 	if normalEmail(n.Email) == "" {
-		bad = append(bad, fault.Field{Field: "email", Message: "Give an e-mail address such as ada@example.org."})
+		bad = append(bad, fault.Field{Field: "email", Message: "must be an e-mail address such as ada@example.org"})
 	}
 	if utf8.RuneCountInString(n.Name) > 100 || !isText(n.Name) {
-		bad = append(bad, fault.Field{Field: "name", Message: "Give a name of at most 100 characters."})
+		bad = append(bad, fault.Field{Field: "name", Message: "must be text of at most 100 characters"})
 	}
 	switch {
-	case n.Role != Admin && n.Role != TeamLead:
-		bad = append(bad, fault.Field{Field: "role", Message: "Choose admin or team_lead."})
-	case n.Role == TeamLead && n.LearnerID == nil:
-		bad = append(bad, fault.Field{Field: "learnerId", Message: "A team lead needs a learner account: it says which teams are theirs."})
+	case n.Role != RoleAdmin && n.Role != RoleTeamLead:
+		bad = append(bad, fault.Field{Field: "role", Message: "must be admin or team_lead"})
+	case n.Role == RoleTeamLead && n.LearnerID == nil:
+		bad = append(bad, fault.Field{Field: "learnerId", Message: "is required for a team lead: it says which teams are theirs"})
 	}
 	if _, err := time.LoadLocation(n.Timezone); err != nil {
-		bad = append(bad, fault.Field{Field: "timezone", Message: "Give a time zone such as Europe/Berlin, or leave it empty."})
+		bad = append(bad, fault.Field{Field: "timezone", Message: "must be a time zone such as Europe/Berlin, or empty"})
 	}
 	if n.Password != "" {
 		bad = append(bad, checkPassword(n.Password, n.Email)...)

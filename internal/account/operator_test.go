@@ -16,14 +16,14 @@ import (
 )
 
 func TestNewOperatorCheck(t *testing.T) {
-	good := NewOperator{Email: "ada@example.org", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", Password: goodPassword}
+	good := NewOperator{Email: "ada@example.org", Name: "Ada", Role: RoleTeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", Password: goodPassword}
 	tests := []struct {
 		name   string
 		change func(*NewOperator)
 		want   []string // fields
 	}{
 		{"good", func(*NewOperator) {}, nil},
-		{"admin without a learner", func(n *NewOperator) { n.Role, n.LearnerID = Admin, nil }, nil},
+		{"admin without a learner", func(n *NewOperator) { n.Role, n.LearnerID = RoleAdmin, nil }, nil},
 		{"no password yet", func(n *NewOperator) { n.Password = "" }, nil},
 		{"no address", func(n *NewOperator) { n.Email = "ada" }, []string{"email"}},
 		{"address with a name", func(n *NewOperator) { n.Email = "Ada <ada@example.org>" }, []string{"email"}},
@@ -55,11 +55,11 @@ func TestCreateFindList(t *testing.T) {
 	ctx := context.Background()
 	s, _ := newStore(pgtest.Tx(t))
 
-	ada, err := s.Create(ctx, NewOperator{Email: " Ada@Example.org ", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin"}, noon)
+	ada, err := s.Create(ctx, NewOperator{Email: " Ada@Example.org ", Name: "Ada", Role: RoleTeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin"}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Operator{ID: ada.ID, Email: "ada@example.org", Name: "Ada", Role: TeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", CreatedAt: noon}
+	want := Operator{ID: ada.ID, Email: "ada@example.org", Name: "Ada", Role: RoleTeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin", CreatedAt: noon}
 	if diff := cmp.Diff(want, ada); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}
@@ -68,7 +68,7 @@ func TestCreateFindList(t *testing.T) {
 		t.Error("bob has no password")
 	}
 
-	_, err = s.Create(ctx, NewOperator{Email: "ADA@example.org", Role: Admin}, noon)
+	_, err = s.Create(ctx, NewOperator{Email: "ADA@example.org", Role: RoleAdmin}, noon)
 	wantKind(t, err, fault.Conflict)
 }
 
@@ -111,9 +111,9 @@ func TestEnsureFirstAdminByFourNodes(t *testing.T) {
 			}
 			if isNew {
 				created.Add(1)
-				if operator.Email != "admin@example.org" || operator.Role != Admin || operator.HasPassword {
-					t.Errorf("first admin is %+v", operator)
-				}
+			}
+			if operator.Email != "admin@example.org" || operator.Role != RoleAdmin || operator.HasPassword {
+				t.Errorf("first admin is %+v", operator)
 			}
 		})
 	}
@@ -121,10 +121,31 @@ func TestEnsureFirstAdminByFourNodes(t *testing.T) {
 	if created.Load() != 1 || count(t, pool, "ops.operators") != 1 {
 		t.Errorf("%d nodes created an admin, there are %d operators", created.Load(), count(t, pool, "ops.operators"))
 	}
+}
 
-	s, _ := newStore(pool)
+func TestEnsureFirstAdmin(t *testing.T) {
+	ctx := context.Background()
+	s, _ := newStore(pgtest.Tx(t))
 	_, _, err := s.EnsureFirstAdmin(ctx, "nobody", noon)
 	wantKind(t, err, fault.Invalid)
+
+	// A team lead is not somebody who could let others in, a disabled admin
+	// neither.
+	if _, err := s.Create(ctx, NewOperator{Email: "lead@example.org", Role: RoleTeamLead, LearnerID: &someLearner}, noon); err != nil {
+		t.Fatal(err)
+	}
+	first, created, err := s.EnsureFirstAdmin(ctx, "admin@example.org", noon)
+	if err != nil || !created {
+		t.Fatalf("with a team lead only: created %v, %v", created, err)
+	}
+	ada := makeAdmin(t, s, "ada@example.org")
+	if err := s.Disable(ctx, first.ID, noon); err != nil {
+		t.Fatal(err)
+	}
+	got, created, err := s.EnsureFirstAdmin(ctx, "admin@example.org", noon)
+	if err != nil || created || got.ID != ada.ID {
+		t.Errorf("with another admin: %v, created %v, %v", got.Email, created, err)
+	}
 }
 
 func TestDisableKeepsAnAdmin(t *testing.T) {

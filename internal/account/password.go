@@ -16,12 +16,11 @@ import (
 	"github.com/promptcademy/promptops/internal/fault"
 )
 
-// MinPasswordLength and MaxPasswordLength are in characters. Pages should
-// recommend RecommendedPasswordLength.
+// How long a new password has to be, should be and may be, in characters.
 const (
-	MinPasswordLength         = 8
-	RecommendedPasswordLength = 15
-	MaxPasswordLength         = 256
+	MinPassword         = 8
+	RecommendedPassword = 15
+	MaxPassword         = 256
 )
 
 // commonPasswords are in lower case, one a line, each long enough to pass the
@@ -37,21 +36,21 @@ func checkPassword(password, email string) []fault.Field {
 		return []fault.Field{{Field: "password", Message: message}}
 	}
 	switch length := utf8.RuneCountInString(password); {
-	case length < MinPasswordLength:
-		return bad(fmt.Sprintf("Choose at least %d characters; %d or more are better.", MinPasswordLength, RecommendedPasswordLength))
-	case length > MaxPasswordLength:
-		return bad(fmt.Sprintf("Choose at most %d characters.", MaxPasswordLength))
+	case length < MinPassword:
+		return bad(fmt.Sprintf("must have at least %d characters; %d or more are better", MinPassword, RecommendedPassword))
+	case length > MaxPassword:
+		return bad(fmt.Sprintf("may have at most %d characters", MaxPassword))
 	}
 	lower := strings.ToLower(password)
 	for common := range strings.Lines(commonPasswords) {
 		if lower == strings.TrimSpace(common) {
-			return bad("This is one of the most common passwords. Choose another one.")
+			return bad("is one of the most common ones; choose another")
 		}
 	}
 	// A local part of a letter or two would rule out nearly everything.
 	local, _, _ := strings.Cut(normalEmail(email), "@")
 	if len(local) >= 4 && strings.Contains(lower, local) {
-		return bad("Choose a password that does not contain your e-mail address.")
+		return bad("may not contain the e-mail address")
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestCommonPasswordsCanMatch(t *testing.T) {
 	seen := map[string]bool{}
 	for line := range strings.Lines(commonPasswords) {
 		line = strings.TrimSuffix(line, "\n")
-		if utf8.RuneCountInString(line) < MinPasswordLength || line != strings.ToLower(strings.TrimSpace(line)) || seen[line] {
+		if utf8.RuneCountInString(line) < MinPassword || line != strings.ToLower(strings.TrimSpace(line)) || seen[line] {
 			t.Errorf("useless line %q", line)
 		}
 		seen[line] = true

@@ -37,15 +37,15 @@ type Sessions struct {
 	clientIP func(*http.Request) string
 }
 
-// SessionOptions of NewSessionStore. The zero value is for plain HTTP.
+// SessionOptions of NewSessions. The zero value is for plain HTTP.
 type SessionOptions struct {
 	Secure   bool                       // browsers reach us by HTTPS
 	Now      func() time.Time           // nil: time.Now
 	ClientIP func(*http.Request) string // behind proxies; nil: the connection's other end
 }
 
-// NewSessionStore returns Sessions on db.
-func NewSessionStore(db postgres.DB, opts SessionOptions) *Sessions {
+// NewSessions returns Sessions on db.
+func NewSessions(db postgres.DB, opts SessionOptions) *Sessions {
 	s := &Sessions{db: db, name: "promptops", secure: opts.Secure, now: opts.Now, clientIP: opts.ClientIP}
 	if s.secure {
 		s.name = "__Host-promptops" // browsers keep other hosts from setting it

@@ -50,7 +50,7 @@ func (b *browser) start(t *testing.T, s *Sessions, operator Operator, now time.T
 func newSessions(t *testing.T) (*Sessions, *Store, pgx.Tx) {
 	tx := pgtest.Tx(t)
 	store, _ := newStore(tx)
-	return NewSessionStore(tx, SessionOptions{Secure: true, Now: func() time.Time { return noon }}), store, tx
+	return NewSessions(tx, SessionOptions{Secure: true, Now: func() time.Time { return noon }}), store, tx
 }
 
 func TestSession(t *testing.T) {
@@ -109,7 +109,7 @@ func TestSession(t *testing.T) {
 
 func TestSessionPlainHTTP(t *testing.T) {
 	_, store, tx := newSessions(t)
-	s := NewSessionStore(tx, SessionOptions{ClientIP: func(*http.Request) string { return elsewhere }})
+	s := NewSessions(tx, SessionOptions{ClientIP: func(*http.Request) string { return elsewhere }})
 	var b browser
 	b.start(t, s, makeAdmin(t, store, "ada@example.org"), noon)
 	if c := b.cookies[0]; c.Name != "promptops" || c.Secure || !c.HttpOnly {

@@ -45,7 +45,7 @@ func TestSignInRefusalsAreAlike(t *testing.T) {
 	if err := s.Disable(ctx, disabled.ID, noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(ctx, NewOperator{Email: "new@example.org", Role: Admin}, noon); err != nil {
+	if _, err := s.Create(ctx, NewOperator{Email: "new@example.org", Role: RoleAdmin}, noon); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct{ reason, email, password string }{

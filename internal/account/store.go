@@ -64,7 +64,7 @@ func (s *Store) Create(ctx context.Context, n NewOperator, now time.Time) (Opera
 		normalEmail(n.Email), n.Name, n.Role, n.LearnerID, n.Timezone, hash, now)
 	if postgres.IsUnique(err, "operators_email_key") {
 		taken := fault.New(fault.Conflict, "Another operator has this e-mail address.")
-		taken.Details = []fault.Field{{Field: "email", Message: taken.Message}}
+		taken.Details = []fault.Field{{Field: "email", Message: "belongs to another operator"}}
 		return Operator{}, taken
 	}
 	if err != nil {
@@ -73,32 +73,34 @@ func (s *Store) Create(ctx context.Context, n NewOperator, now time.Time) (Opera
 	return operator, nil
 }
 
-// EnsureFirstAdmin creates an admin without a password if there is no operator
-// at all, and says whether it did. Of several nodes that start at once one does.
+// EnsureFirstAdmin makes sure that there is an admin who may sign in: the oldest
+// one, or a new one, without a password, for email. Of several nodes that start
+// at once one creates it.
 func (s *Store) EnsureFirstAdmin(ctx context.Context, email string, now time.Time) (operator Operator, created bool, err error) {
-	if bad := (NewOperator{Email: email, Role: Admin}).check(); bad != nil {
-		return Operator{}, false, fault.InvalidFields(bad)
-	}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
 		// Against other nodes: there is no row yet that could be locked.
 		if _, err := tx.Exec(ctx, `lock table ops.operators in share row exclusive mode`); err != nil {
 			return err
 		}
 		operator, err = one[Operator](ctx, tx, `
-			insert into ops.operators as o (email, role, created_at)
-			select $1, 'admin', $2
-			where not exists (select from ops.operators)
-			returning`+operatorColumns,
-			normalEmail(email), now)
+			select`+operatorColumns+`
+			from ops.operators o
+			where o.role = 'admin' and o.disabled_at is null
+			order by o.created_at, o.id
+			limit 1`)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		created = true
+		inTx := *s
+		inTx.db = tx
+		operator, err = inTx.Create(ctx, NewOperator{Email: email, Role: RoleAdmin}, now)
 		return err
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Operator{}, false, nil
-	}
 	if err != nil {
-		return Operator{}, false, postgres.Fault(fmt.Errorf("create first admin: %w", err))
+		return Operator{}, false, postgres.Fault(fmt.Errorf("make sure of an admin: %w", err))
 	}
-	return operator, true, nil
+	return operator, created, nil
 }
 
 // List returns all operators, also disabled ones, by e-mail address.

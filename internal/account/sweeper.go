@@ -13,20 +13,21 @@ import (
 // failures. Nothing depends on it: what has ended is never honoured. It may
 // run on any number of nodes.
 type Sweeper struct {
-	db    postgres.DB
-	log   *slog.Logger
-	every time.Duration
+	db  postgres.DB
+	log *slog.Logger
 }
 
-// NewSweeper returns a Sweeper that Run lets sweep once per interval.
-func NewSweeper(db postgres.DB, log *slog.Logger, every time.Duration) *Sweeper {
-	return &Sweeper{db: db, log: log, every: every}
+// NewSweeper returns a Sweeper of the rows in db.
+func NewSweeper(db postgres.DB, log *slog.Logger) *Sweeper {
+	return &Sweeper{db: db, log: log}
 }
 
-// Run sweeps until ctx is over and then returns nil. An error of one sweep is
-// logged and left to the next.
+const sweepInterval = time.Hour
+
+// Run sweeps at once and then every hour, until ctx is over; then it returns
+// nil. An error of one sweep is logged and left to the next.
 func (s *Sweeper) Run(ctx context.Context) error {
-	ticker := time.NewTicker(s.every)
+	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
 		if err := s.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {

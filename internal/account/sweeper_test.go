@@ -30,7 +30,7 @@ func TestSweeper(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := NewSweeper(tx, store.log, time.Hour).RunOnce(ctx, noon); err != nil {
+	if err := NewSweeper(tx, store.log).RunOnce(ctx, noon); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]int{}
@@ -53,7 +53,7 @@ func TestSweeperRun(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewSweeper(pool, store.log, time.Millisecond).Run(ctx) }()
+	go func() { ended <- NewSweeper(pool, store.log).Run(ctx) }()
 	for count(t, pool, "ops.sign_in_links") > 0 {
 		time.Sleep(time.Millisecond)
 	}
