@@ -46,10 +46,9 @@ type ModelDays struct {
 	Tokens []int64           // one per day
 }
 
-// otherName is the series into which everything beyond maxSeries is added up.
 const (
-	maxSeries = 8
-	otherName = "Other"
+	maxSeries = 8       // colours that stay apart, also for the colour-blind
+	otherName = "Other" // the series into which everything beyond is added up
 )
 
 // Swatches gives the models with the largest share of cost or tokens a colour
@@ -92,7 +91,6 @@ func Swatches(models []ModelDays) map[string]int {
 	})
 	swatches := make(map[string]int, len(ranked))
 	for i, model := range ranked {
-		// One model left over is better shown than called "Other".
 		if i < maxSeries {
 			swatches[model] = i + 1
 		} else {
@@ -111,18 +109,21 @@ func DailyCost(days []time.Time, models []ModelDays, swatches map[string]int) Ch
 		value: func(m ModelDays, day int) decimal.Decimal { return m.Cost[day] },
 		text:  MoneyExact,
 		short: Money,
+		part:  moneyPart,
 	}, models, swatches)
 }
 
 // DailyTokens is the chart of tokens by day, stacked by model.
 func DailyTokens(days []time.Time, models []ModelDays, swatches map[string]int) Chart {
 	count := func(d decimal.Decimal) string { return Count(d.IntPart()) }
+	short := func(d decimal.Decimal) string { return CountShort(d.IntPart()) }
 	return stackedDaily(daily{
 		id: "daily-tokens", title: "Daily tokens", unit: "Input and output tokens per day", format: "count",
 		days:  days,
 		value: func(m ModelDays, day int) decimal.Decimal { return decimal.NewFromInt(m.Tokens[day]) },
 		text:  count,
-		short: func(d decimal.Decimal) string { return CountShort(d.IntPart()) },
+		short: short,
+		part:  func(d, _ decimal.Decimal) string { return short(d) },
 	}, models, swatches)
 }
 
@@ -133,6 +134,7 @@ type daily struct {
 	days            []time.Time
 	value           func(m ModelDays, day int) decimal.Decimal
 	text, short     func(decimal.Decimal) string
+	part            func(d, whole decimal.Decimal) string // short, beside a whole
 }
 
 // series is one colour of a stack.
@@ -155,7 +157,7 @@ func stackedDaily(d daily, models []ModelDays, swatches map[string]int) Chart {
 		Summary: dailySummary(d, totals),
 		Total:   d.short(sum(totals)),
 		Options: dailyOptions(d, stack),
-		Legend:  dailyLegend(d, stack),
+		Legend:  dailyLegend(d, stack, sum(totals)),
 		Table:   dailyTable(d, stack, totals),
 	}
 }
@@ -209,9 +211,8 @@ func dailyOptions(d daily, stack []series) map[string]any {
 	delete(options, "title")   // is in the page's HTML
 	delete(options, "toolbox") // nothing in it
 	options["tooltip"] = map[string]any{
-		"trigger":        "axis",
-		"renderMode":     "richText", // HTML tooltips write style attributes, which the CSP refuses
-		"showContent":    false,      // charts.js draws its own, see there
+		"trigger":        "none",     // charts.js shows the day's values itself, in HTML of the page
+		"renderMode":     "richText", // tooltips of ECharts write style attributes, which the CSP refuses
 		"valueFormatter": "fmt:" + d.format,
 	}
 	return options
@@ -224,10 +225,10 @@ func chartColour(swatch int) string {
 	return "--chart-" + strconv.Itoa(swatch)
 }
 
-func dailyLegend(d daily, stack []series) []LegendItem {
+func dailyLegend(d daily, stack []series, whole decimal.Decimal) []LegendItem {
 	items := make([]LegendItem, len(stack))
 	for i, s := range stack {
-		items[i] = LegendItem{Name: s.name, Value: d.short(sum(s.values)), Swatch: s.swatch}
+		items[i] = LegendItem{Name: s.name, Value: d.part(sum(s.values), whole), Swatch: s.swatch}
 	}
 	return items
 }

@@ -22,6 +22,20 @@ func Money(d decimal.Decimal) string {
 	return dollars(d.Round(first + 5))
 }
 
+// moneyPart is Money beside the sum it is a part of: where the sum is shown in
+// cents, so are its parts.
+func moneyPart(d, whole decimal.Decimal) string {
+	cent := decimal.New(1, -2)
+	switch {
+	case whole.LessThan(decimal.NewFromInt(1)) || d.IsZero():
+		return Money(d)
+	case d.LessThan(cent):
+		return "<$0.01"
+	default:
+		return dollars(d.Round(2))
+	}
+}
+
 // MoneyExact writes US dollars with every digit there is and at least two
 // decimals.
 func MoneyExact(d decimal.Decimal) string { return dollars(d) }

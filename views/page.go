@@ -69,10 +69,8 @@ var navigation = []navGroup{
 		{"Backups", "/backups", "backup", false},
 		{"Smoke", "/smoke", "smoke", false},
 	}},
-	{"Try", []navLink{
+	{"", []navLink{
 		{"Playground", "/playground", "playground", true},
-	}},
-	{"Settings", []navLink{
 		{"Settings", "/settings", "settings", false},
 	}},
 }

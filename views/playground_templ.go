@@ -43,7 +43,7 @@ func Playground(p PlaygroundPage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"page\"><div class=\"page-head\"><div><h1>Playground</h1><p class=\"muted\">One prompt, several models, side by side. Every run is recorded and costs what it costs.</p></div></div><form id=\"playground\" class=\"playground\" method=\"post\" action=\"/playground\" data-max-models=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"page\"><div class=\"page-head\"><div><h1>Playground</h1><p class=\"muted\">One prompt, several models, side by side. Every run is recorded and counts as usage.</p></div></div><form id=\"playground\" class=\"playground\" method=\"post\" action=\"/playground\" data-max-models=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -149,7 +149,7 @@ func Playground(p PlaygroundPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</section></form><details class=\"disclosure\"><summary>The same run with curl</summary><div class=\"card-plain mt-3 grid gap-2 p-4\"><div class=\"flex items-center justify-between gap-4\"><p class=\"muted small\">Put an access token into <span class=\"mono\">TOKEN</span> first; <span class=\"mono\">promptops token --learner EMAIL</span> makes one for trying.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</section><details class=\"disclosure playground-curl\"><summary>The same run with curl</summary><div class=\"card-plain mt-3 grid gap-2 p-4\"><div class=\"flex items-center justify-between gap-4\"><p class=\"muted small\">Put an access token into <span class=\"mono\">TOKEN</span> first; <span class=\"mono\">promptops token --learner EMAIL</span> makes one for trying.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -164,13 +164,13 @@ func Playground(p PlaygroundPage) templ.Component {
 			var templ_7745c5c3_Var6 string
 			templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs(p.curl())
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/playground.templ`, Line: 52, Col: 82}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/playground.templ`, Line: 51, Col: 83}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var6))
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "</pre></div></details>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "</pre></div></details></form>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -706,7 +706,7 @@ func playgroundTotals(r PlaygroundRun) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 59, " unpriced</span> <span class=\"ml-auto flex min-w-0 items-center gap-1\"><span class=\"muted small mono truncate\" id=\"request-id\" data-slot=\"requestId\" title=\"Request id\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 59, " unpriced</span> <span class=\"totals-id\"><span class=\"muted small mono truncate\" id=\"request-id\" data-slot=\"requestId\" title=\"Request id\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -25,8 +25,9 @@ type UsageFilters struct {
 	Providers []Option // the first is "All providers" with the value ""
 	Models    []Option // the first is "All models" with the value ""
 	Teams     []Option // the first is "All teams" with the value ""
+	Keys      []Option // whose key paid: "", "user", "fallback"
 	Problem   string   // why the filters could not be used as given; "" when they could
-	Narrowed  bool     // provider, model or team is chosen: offer to show all
+	Narrowed  bool     // anything but the period is chosen: offer to show all
 }
 
 // Option is one choice of a select or of a row of radio buttons.
@@ -58,7 +59,7 @@ type KeyFigure struct {
 	Value string
 	Exact string // all digits, shown on hover; "" when Value has them
 	Note  string // one short line below; may be empty
-	Badge string // a warning beside the note, "3 unpriced"; may be empty
+	Badge string // a warning beside the label, "3 unpriced"; may be empty
 }
 
 // UsageModel is one line of the table by model. Everything is written out.

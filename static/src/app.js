@@ -12,6 +12,13 @@ htmx.config.responseHandling = [
   { code: "[45]..", swap: true, error: true }, // the server answers with a fragment that says what to do
 ]
 
+// An answer that is a whole page does not fit into a part of one: go there.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!/^\s*<!doctype/i.test(event.detail.serverResponse)) return
+  event.detail.shouldSwap = false
+  location.assign(event.detail.pathInfo.finalRequestPath)
+})
+
 document.addEventListener("submit", (event) => {
   const form = event.target
   if (!form.matches("[data-theme-form]") || !event.submitter) return

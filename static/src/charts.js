@@ -15,7 +15,7 @@ import {
 } from "echarts/components"
 import * as echarts from "echarts/core"
 import { CanvasRenderer } from "echarts/renderers"
-import { axisCount, axisMoney, count, day, dayLong, moneyExact } from "./format.js"
+import { axisCount, axisMoney, count, day, dayLong, moneyPart } from "./format.js"
 
 echarts.use([
   BarChart, HeatmapChart, LineChart,
@@ -24,7 +24,7 @@ echarts.use([
   CanvasRenderer,
 ])
 
-const formatters = { usd: moneyExact, usdShort: axisMoney, count, countShort: axisCount, day }
+const formatters = { usd: moneyPart, usdShort: axisMoney, count, countShort: axisCount, day }
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)")
 const contrast = matchMedia("(prefers-contrast: more)")
@@ -63,7 +63,7 @@ function theme() {
     textStyle: text,
     categoryAxis: { ...axis, axisLine: { ...axis.axisLine, show: true }, splitLine: { show: false } },
     valueAxis: { ...axis, splitNumber: 4 },
-    grid: { left: 0, right: 0, top: 8, bottom: 0, outerBoundsMode: "same" },
+    grid: { left: 0, right: 0, top: 8, bottom: 6, outerBoundsMode: "same" },
   }
 }
 
@@ -80,13 +80,19 @@ function draw(element) {
     animation: !calm.matches,
     animationDuration: 250,
     barMaxWidth: 28,
-    barCategoryGap: "22%",
+    barCategoryGap: options.xAxis?.[0]?.data?.length > 60 ? "0%" : "22%", // many thin bars would shimmer
     ...options,
     aria: { enabled: true, label: { description: element.getAttribute("aria-label") }, decal: { show: contrast.matches } },
-    tooltip: { ...options.tooltip, axisPointer: { type: "shadow", shadowStyle: { color: css("--color-base-content"), opacity: 0.06 } } },
+    axisPointer: {
+      show: options.tooltip?.trigger === "none",
+      type: "shadow",
+      triggerTooltip: false,
+      shadowStyle: { color: css("--color-base-content"), opacity: 0.06 },
+      label: { show: false },
+    },
   })
   for (const name of hidden) chart.dispatchAction({ type: "legendUnSelect", name })
-  if (options.tooltip?.showContent === false) tip(element, chart, options)
+  if (options.tooltip?.trigger === "none") tip(element, chart, options)
 }
 
 // tip shows the values under the pointer in an element of the page: that is
@@ -96,7 +102,7 @@ function tip(element, chart, options) {
   box.className = "chart-tip"
   box.hidden = true
   element.append(box)
-  const format = options.tooltip.valueFormatter ?? String
+  const format = options.tooltip.valueFormatter
 
   chart.on("updateAxisPointer", (event) => {
     const at = event.axesInfo?.[0]?.value
@@ -112,8 +118,8 @@ function tip(element, chart, options) {
     // Sums of prices are exact on the server; here they are only drawn.
     const total = Number(rows.reduce((sum, row) => sum + row.value, 0).toPrecision(12))
     box.replaceChildren(
-      line([text(dayLong(options.xAxis[0].data[at])), text(format(total), "number")], "chart-tip-head"),
-      ...shown.map((row) => line([swatch(row.colour), text(row.name, "legend-name"), text(format(row.value), "number")])),
+      line([text(dayLong(options.xAxis[0].data[at])), text(format(total, total), "number")], "chart-tip-head"),
+      ...shown.map((row) => line([swatch(row.colour), text(row.name, "legend-name"), text(format(row.value, total), "number")])),
     )
     box.hidden = false
     place(box, element, chart.convertToPixel({ xAxisIndex: 0 }, at))

@@ -17,25 +17,14 @@ export function moneyExact(value) {
   return `${value < 0 ? "−" : ""}$${group(whole)}.${fraction.padEnd(2, "0")}`
 }
 
-// money has two decimals from one dollar on, up to six significant digits below.
-export function money(value) {
-  const size = Math.abs(value)
-  return moneyExact(Number(size >= 1 ? value.toFixed(2) : value.toPrecision(6)))
+// moneyPart is an amount beside the sum it is a part of, with as many decimals.
+export function moneyPart(value, whole) {
+  if (whole < 1) return `$${value.toFixed(6)}`
+  return value > 0 && value < 0.01 ? "<$0.01" : moneyExact(Number(value.toFixed(2)))
 }
 
 export function count(value) {
   return group(String(Math.round(value)))
-}
-
-// countShort has three significant digits from ten thousand on: 12.3K.
-export function countShort(value) {
-  if (value < 10_000) return count(value)
-  let unit = ""
-  for (unit of ["K", "M", "B", "T"]) {
-    value /= 1000
-    if (value < 999.5) break
-  }
-  return value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2) + unit
 }
 
 export function milliseconds(value) {
@@ -46,8 +35,10 @@ export function milliseconds(value) {
 
 // axisMoney and axisCount label an axis, where round numbers stand.
 export function axisMoney(value) {
+  if (value === 0) return "$0"
   if (value >= 1000) return `$${trim(value / 1000)}K`
-  return `$${trim(value)}`
+  if (value >= 10) return `$${trim(value)}`
+  return moneyExact(Number(value.toPrecision(6)))
 }
 
 export function axisCount(value) {
@@ -61,14 +52,16 @@ function trim(value) {
   return digits(Number(value.toPrecision(6)))
 }
 
-const shortDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" })
-const longDay = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", year: "numeric", timeZone: "UTC" })
+const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+const weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
 
 // day takes "2026-11-23", which is a day already and has no zone.
 export function day(iso) {
-  return shortDay.format(new Date(iso))
+  const date = new Date(iso)
+  return `${date.getUTCDate()} ${months[date.getUTCMonth()]}`
 }
 
 export function dayLong(iso) {
-  return longDay.format(new Date(iso))
+  const date = new Date(iso)
+  return `${weekdays[date.getUTCDay()]} ${day(iso)} ${date.getUTCFullYear()}`
 }

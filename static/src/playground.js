@@ -126,6 +126,7 @@ function newRun(models) {
   const problems = document.createElement("div")
   problems.id = "problems"
   answers.replaceChildren(problems, totals, grid)
+  if (answers.getBoundingClientRect().top > innerHeight * 0.8) answers.scrollIntoView({ behavior: "smooth" })
   const began = performance.now()
   const clock = setInterval(() => fill(totals, { duration: milliseconds(performance.now() - began) }), 100)
 

@@ -1,0 +1,239 @@
+package views
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/a-h/templ"
+	"github.com/google/go-cmp/cmp"
+	"github.com/shopspring/decimal"
+)
+
+var update = flag.Bool("update", false, "write testdata anew from what is rendered now")
+
+// TestPages compares every page with its golden file. Look at the difference,
+// then run with -update when it is meant.
+func TestPages(t *testing.T) {
+	for name, page := range pages() {
+		t.Run(name, func(t *testing.T) {
+			got := render(t, page)
+			golden := filepath.Join("testdata", name+".html")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s differs (-want +got):\n%s", golden, diff)
+			}
+		})
+	}
+}
+
+func TestEveryGoldenHasItsPage(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := pages()
+	for _, file := range files {
+		if all[strings.TrimSuffix(filepath.Base(file), ".html")] == nil {
+			t.Errorf("%s belongs to no page", file)
+		}
+	}
+}
+
+// The content security policy refuses what is inline, so nothing may be.
+var inline = regexp.MustCompile(`<style|\sstyle=|\son[a-z]+=|javascript:|<script>|<script [^>]*type="(text/javascript|module)"[^s>]*>`)
+
+func TestNothingIsInline(t *testing.T) {
+	for name, page := range pages() {
+		if found := inline.FindString(render(t, page)); found != "" {
+			t.Errorf("%s has %q", name, found)
+		}
+	}
+}
+
+func TestNamesFromOutsideAreOnlyText(t *testing.T) {
+	evil := `</script><script>alert("x")</script><img src=x onerror=alert(1)>`
+	models := []ModelDays{modelDays(evil, [3]string{"1", "2", "3"}, [3]int64{1, 2, 3})}
+	usage := usagePage(models)
+	usage.Models[0].Model = evil
+	usage.Filters.Models = []Option{{Value: evil, Label: evil}}
+	playground := playgroundPage()
+	playground.Prompt, playground.Other = evil, evil
+	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
+
+	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground)} {
+		html := render(t, page)
+		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
+			t.Errorf("%s lets markup through", name)
+		}
+		if !strings.Contains(html, "alert") {
+			t.Errorf("%s does not show the name at all", name)
+		}
+	}
+}
+
+func TestCurlKeepsQuotesAndNumbers(t *testing.T) {
+	p := PlaygroundPage{Prompt: "Don't <b>", Other: "a/b", Temperature: "0.7", MaxTokens: "x", Origin: "https://ops.example.org"}
+	want := `curl https://ops.example.org/api/ai/run \
+  -H "Authorization: Bearer $TOKEN" \
+  -H 'Content-Type: application/json' \
+  -d '{
+  "prompt": "Don'\''t <b>",
+  "models": [
+    "a/b"
+  ],
+  "config": {
+    "temperature": 0.7
+  }
+}'`
+	if diff := cmp.Diff(want, p.curl()); diff != "" {
+		t.Errorf("curl (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnlyBuiltPagesAreLinked(t *testing.T) {
+	for _, group := range builtNavigation() {
+		for _, link := range group.Links {
+			if !link.Built {
+				t.Errorf("%s is linked and not built", link.Href)
+			}
+		}
+		if len(group.Links) == 0 {
+			t.Errorf("group %q is empty", group.Heading)
+		}
+	}
+}
+
+// render returns a page with one tag per line, so that goldens can be compared.
+func render(t *testing.T, page templ.Component) string {
+	t.Helper()
+	var html strings.Builder
+	if err := page.Render(t.Context(), &html); err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(html.String(), "><", ">\n<") + "\n"
+}
+
+func pages() map[string]templ.Component {
+	models := []ModelDays{
+		modelDays("openai/gpt-5-mini", [3]string{"0.00079", "1.25", "0"}, [3]int64{412, 90_000, 0}),
+		modelDays("ollama/llama-4", [3]string{"0", "0", "0"}, [3]int64{12, 0, 4_000}),
+	}
+	empty := usagePage(models)
+	empty.Empty, empty.Filters.Narrowed, empty.Demo = true, true, false
+	refused := usagePage(models)
+	refused.Empty, refused.Theme = true, "dark"
+	refused.Filters.Ranges = UsageRanges("custom")
+	refused.Filters.Problem = "The first day is after the last. Choose an earlier one."
+
+	asked := playgroundPage()
+	asked.Problems = []FieldProblem{{"models", "choose 1 to 8 models"}, {"config.temperature", "must be between 0 and 2"}}
+	asked.Temperature = "7"
+	answered := playgroundPage()
+	answered.System = "Be brief."
+	answered.Run = partialRun()
+
+	nobody := page("Sign in", "/sign-in")
+	nobody.Operator, nobody.Demo = nil, false
+	saved := page("Not found", "/nothing")
+	saved.Flash = &Flash{Kind: "success", Text: "The demo data has been deleted."}
+
+	return map[string]templ.Component{
+		"usage":              Usage(usagePage(models)),
+		"usage-fragment":     UsageContent(usagePage(models)),
+		"usage-many":         Usage(usagePage(tenModels())),
+		"usage-empty":        Usage(empty),
+		"usage-refused":      Usage(refused),
+		"playground":         Playground(playgroundPage()),
+		"playground-refused": Playground(asked),
+		"playground-partial": Playground(answered),
+		"sign-in":            SignIn(SignInPage{Page: nobody, Next: "/playground"}),
+		"sign-in-refused":    SignIn(SignInPage{Page: nobody, Email: "marta@example.org", Problem: "The address or the password is wrong."}),
+		"link":               SignInLink(SignInLinkPage{Page: nobody, Action: "/sign-in/link/abc", Email: "marta@example.org"}),
+		"link-used":          SignInLink(SignInLinkPage{Page: nobody, Problem: "It has been used already."}),
+		"password-first":     Password(PasswordPage{Page: nobody, Email: "marta@example.org", MinLength: "8", First: true}),
+		"password-refused":   Password(PasswordPage{Page: nobody, Email: "marta@example.org", MinLength: "8", Problem: "Use at least 8 characters."}),
+		"not-found":          Error(NotFoundPage(saved, "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55")),
+		"error-signed-out": Error(ErrorPage{
+			Page: nobody, Status: 503, Heading: "The database does not answer", Message: "Nothing was lost.",
+			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",
+		}),
+	}
+}
+
+func page(title, path string) Page {
+	return Page{
+		Title: title, Path: path, Theme: "system", Demo: true,
+		Operator: &Operator{Name: "Marta Lindqvist", Email: "marta@example.org", Role: "admin", Zone: "Europe/Berlin"},
+		Assets:   func(name string) string { return "/static/" + name },
+	}
+}
+
+func usagePage(models []ModelDays) UsagePage {
+	swatches := Swatches(models)
+	costs := []*decimal.Decimal{nil}
+	for _, m := range models {
+		cost := sum(m.Cost)
+		costs = append(costs, &cost)
+	}
+	total := usd("1.25079")
+	costs[0] = &total
+	amounts := Amounts(costs)
+	p := UsagePage{
+		Page: page("AI Usage", "/usage"), Period: "21 – 23 Nov 2026", Unpriced: "2", CSV: "/usage.csv?range=7d&model=a%2Fb",
+		Filters: UsageFilters{
+			Ranges: UsageRanges("7d"), From: "2026-11-21", To: "2026-11-23", Today: "2026-11-23",
+			Providers: []Option{{"", "All providers", false}, {"openai", "OpenAI", true}},
+			Models:    []Option{{"", "All models", true}, {"openai/gpt-5-mini", "openai/gpt-5-mini", false}},
+			Teams:     []Option{{"", "All teams", true}},
+		},
+		Figures: []KeyFigure{
+			{Label: "Cost", Value: "$1.25", Exact: "$1.25079", Note: "$0.25 per run", Badge: "2 unpriced"},
+			{Label: "Runs", Value: "5"},
+		},
+		Cost:   DailyCost(threeDays(), models, swatches),
+		Tokens: DailyTokens(threeDays(), models, swatches),
+		Total:  UsageModel{Attempts: "12", Errors: "1", Input: "60,000", Cached: "1,000", Output: "34,424", Reasoning: "800", Cost: amounts[0], Unpriced: "2", P95: "2.30 s"},
+	}
+	for i, m := range models {
+		p.Models = append(p.Models, UsageModel{
+			Model: m.Model, Provider: "Provider", Swatch: swatches[m.Model], Attempts: "6", Errors: "1", ErrorRate: "16.7%",
+			Input: "30,000", Cached: "500", Output: "17,212", Reasoning: "400", Cost: amounts[i+1], Share: "50.0%", ShareBar: 0.5, P95: "1.83 s",
+		})
+	}
+	last := &p.Models[len(p.Models)-1]
+	last.Cost, last.Unpriced, last.Share, last.ShareBar = Amount{}, "2", "–", 0
+	return p
+}
+
+func playgroundPage() PlaygroundPage {
+	return PlaygroundPage{
+		Page: page("Playground", "/playground"), Prompt: "Explain RAG to a chef", MaxModels: 8,
+		Origin: "https://ops.example.org", Classes: ErrorHints(),
+		Groups: []ModelGroup{
+			{Heading: "Suggested", Models: []ModelChoice{{Value: "openai/gpt-5-mini", Label: "openai/gpt-5-mini", Note: "$0.25 in, $2.00 out per million tokens", Selected: true}}},
+			{Heading: "Anthropic", Models: []ModelChoice{{Value: "anthropic/claude-haiku-5-5", Label: "claude-haiku-5-5"}}},
+		},
+	}
+}
+
+func partialRun() *PlaygroundRun {
+	return &PlaygroundRun{
+		RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55", Status: "partial", Duration: "1.83 s", Tokens: "812", Cost: "$0.001934", Unpriced: "1",
+		Results: []PlaygroundResult{
+			{Model: "openai/gpt-5-mini", State: "ok", Output: "Like a cook\nwho looks it up.", KeySource: "user", Cost: "$0.001934", CostNote: "estimated", Input: "20 (12 cached)", OutputUsed: "392", Duration: "1.83 s", FirstToken: "412 ms", Finish: "length"},
+			{Model: "anthropic/claude-haiku-5-5", State: "error", KeySource: "fallback", Duration: "90 ms", ErrorClass: "rate_limited", Message: "Too many requests."},
+		},
+	}
+}
