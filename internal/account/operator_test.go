@@ -123,6 +123,45 @@ func TestEnsureFirstAdminByFourNodes(t *testing.T) {
 	}
 }
 
+// A node that is creating the first admin makes the others wait.
+func TestEnsureFirstAdminWaits(t *testing.T) {
+	ctx := context.Background()
+	pool := pgtest.Database(t)
+	s, _ := newStore(pool)
+	other, err := pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Rollback(ctx) }()
+	otherStore, _ := newStore(other)
+	makeAdmin(t, otherStore, "other@example.org")
+
+	done := make(chan error, 1)
+	var got Operator
+	go func() {
+		var err error
+		got, _, err = s.EnsureFirstAdmin(ctx, "admin@example.org", noon)
+		done <- err
+	}()
+	for waiting := false; !waiting; {
+		select {
+		case err := <-done:
+			t.Fatalf("did not wait: %v, %v", got.Email, err)
+		default:
+		}
+		err := pool.QueryRow(ctx, `select exists(select from pg_locks where relation = 'ops.operators'::regclass and not granted)`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || got.Email != "other@example.org" {
+		t.Errorf("first admin is %v, %v", got.Email, err)
+	}
+}
+
 func TestEnsureFirstAdmin(t *testing.T) {
 	ctx := context.Background()
 	s, _ := newStore(pgtest.Tx(t))

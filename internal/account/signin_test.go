@@ -129,7 +129,8 @@ func TestSignInIsThrottled(t *testing.T) {
 
 func TestSignInIsThrottledByAddress(t *testing.T) {
 	ctx := context.Background()
-	s, _ := newStore(pgtest.Tx(t))
+	tx := pgtest.Tx(t)
+	s, _ := newStore(tx)
 	makeAdmin(t, s, "ada@example.org")
 	spray := func(i int) error {
 		_, err := s.SignIn(ctx, fmt.Sprintf("user%d@example.org", i), "wrong", here, noon)
@@ -145,7 +146,11 @@ func TestSignInIsThrottledByAddress(t *testing.T) {
 		}
 	}
 	wantKind(t, spray(freeFailuresAddress), fault.Unauthenticated)
+	before := count(t, tx, "ops.sign_in_failures")
 	wantKind(t, spray(freeFailuresAddress+1), fault.RateLimited)
+	if after := count(t, tx, "ops.sign_in_failures"); after != before {
+		t.Error("an attempt that has to wait counts as a failure of the account")
+	}
 	if _, err := s.SignIn(ctx, "ada@example.org", goodPassword, elsewhere, noon); err != nil {
 		t.Errorf("from another address: %v", err)
 	}
@@ -175,6 +180,25 @@ func TestSignInIsThrottledAtOnce(t *testing.T) {
 	nodes.Wait()
 	if checked.Load() != freeFailuresAccount+1 || limited.Load() != 2*(freeFailuresAccount+1) {
 		t.Errorf("%d passwords were checked and %d attempts refused", checked.Load(), limited.Load())
+	}
+}
+
+// The password changes while the old one is being checked.
+func TestSignInWithAPasswordOfYesterday(t *testing.T) {
+	ctx := context.Background()
+	s, _ := newStore(pgtest.Tx(t))
+	ada := makeAdmin(t, s, "ada@example.org")
+	old, err := s.credentials(ctx, ada.Email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetPassword(ctx, ada.ID, goodPassword+"!"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.signedIn(ctx, old, old.PasswordHash, newAttempt(ada.Email, here), noon)
+	wantKind(t, err, fault.Unauthenticated)
+	if now, err := s.credentials(ctx, ada.Email); err != nil || now.PasswordHash == old.PasswordHash {
+		t.Errorf("the old password is back (%v)", err)
 	}
 }
 
