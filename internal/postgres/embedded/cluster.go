@@ -29,6 +29,7 @@ const (
 //	port         the server's port, kept between starts
 //	server.log   what the server said
 //	init.tmp/    a data directory that is not ready yet
+//	npm-*/       a copy of the programs, where the originals are out of reach
 type cluster struct {
 	dir  string
 	fast bool
@@ -94,7 +95,11 @@ func (c *cluster) start(ctx context.Context, keepPort bool) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := findBinaries(candidates(), major, c.runAsUser)
+	dirs, err := c.withinReach(candidates())
+	if err != nil {
+		return nil, err
+	}
+	bin, err := findBinaries(dirs, major, c.runAsUser)
 	if version, ok := errors.AsType[*versionError](err); ok {
 		return nil, fmt.Errorf("the database in %s cannot be opened: %w; install Postgres %d (it may stay beside the other) "+
 			"or set PG_BIN to it, or move the folder away to begin with an empty database", c.dir, version, major)
@@ -113,7 +118,7 @@ func (c *cluster) start(ctx context.Context, keepPort bool) (*process, error) {
 		}
 	}
 	if err := c.clearPidFile(ctx); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the server of an earlier run: %w", err)
 	}
 	for {
 		if !keepPort && (c.port == 0 || !portFree(c.port)) {
@@ -205,13 +210,13 @@ func (c *cluster) initdb(ctx context.Context, bin binaries, dir, ctype string) e
 func (c *cluster) clearPidFile(ctx context.Context) error {
 	file := c.path("data/postmaster.pid")
 	content, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
 		return err
 	}
-	first, _, _ := strings.Cut(string(content), "\n")
+	first, rest, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || !alive(pid) {
 		return nil // Postgres sees that, too
@@ -220,15 +225,27 @@ func (c *cluster) clearPidFile(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return nil // cannot tell whose it is: Postgres has the last word
-	case strings.Contains(command, c.path("data")):
-		// Our server, and its owner is dead, as we have the lock. It is most
-		// likely shutting down already.
+	case c.isServer(command):
+		// Its owner is dead, as we have the lock; most likely it is shutting
+		// down already.
 		c.log.Info("waiting for the server of an earlier run to end", "pid", pid)
-		return shutDown(ctx, pid, func() bool { return !alive(pid) })
+		return shutDown(ctx, pid, func() bool {
+			command, err := commandLine(ctx, pid)
+			return err != nil || !c.isServer(command)
+		})
 	default:
-		c.log.Info("removing a stale postmaster.pid: the number belongs to another program", "pid", pid)
-		return os.Remove(file)
+		c.log.Info("postmaster.pid is stale: its number belongs to another program", "pid", pid)
+		// The rest of the file stays: by it Postgres finds out whether children
+		// of the dead server still use the data.
+		const nobody = "999999999" // beyond the highest number of a process
+		return c.writeFile("data/postmaster.pid", nobody+"\n"+strings.TrimSuffix(rest, "\n"))
 	}
+}
+
+// isServer reports whether a process with that command line is the server of
+// this cluster. That of a dead process which nobody has waited for is empty.
+func (c *cluster) isServer(command string) bool {
+	return strings.Contains(command, c.path("data"))
 }
 
 func (c *cluster) choosePort() error {

@@ -345,21 +345,35 @@ func TestStalePidOfAnotherProgram(t *testing.T) {
 	server := start(t, dir)
 	mark(t, server)
 	stop(t, server)
-
-	// The same user's, as Postgres only respects those.
-	other := exec.Command("sleep", "600")
-	server.cluster.runAsUser(other)
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill(t, other) })
-	stale := fmt.Sprintf("%d\n%s\n1700000000\n5432\n\n127.0.0.1\n", other.Process.Pid, filepath.Join(dir, "data"))
-	if err := os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(stale), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wantMark(t, start(t, dir))
-	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("the other program was touched: %v", err)
+	for _, test := range []struct{ name, program string }{
+		{"alive", "cat"},
+		{"dead, but not waited for", "true"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			other := exec.Command(test.program)
+			// The same user's, as Postgres only respects those.
+			server.cluster.runAsUser(other)
+			if _, err := other.StdinPipe(); err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = other.Process.Kill()
+				_ = other.Wait()
+			})
+			stale := fmt.Sprintf("%d\n%s\n1700000000\n5432\n\n127.0.0.1\n", other.Process.Pid, filepath.Join(dir, "data"))
+			if err := os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(stale), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again := start(t, dir)
+			wantMark(t, again)
+			stop(t, again)
+			if !alive(other.Process.Pid) {
+				t.Error("the other program was touched")
+			}
+		})
 	}
 }
 

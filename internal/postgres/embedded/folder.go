@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -99,6 +101,48 @@ func serverUser(dir string) *syscall.Credential {
 		}
 	}
 	return &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
+// withinReach returns dirs with those that npm made replaced by a copy in our
+// folder if the server's user cannot enter them, as below a home folder that is
+// closed. What the system has is within everybody's reach.
+func (c *cluster) withinReach(dirs []string) ([]string, error) {
+	reachable := slices.Clone(dirs)
+	for i, bin := range dirs {
+		native := filepath.Dir(bin)
+		_, err := os.Stat(filepath.Join(native, "pg-symlinks.json"))
+		if c.user == nil || err != nil || blockedBy(filepath.Join(bin, "postgres"), c.user) == "" {
+			continue
+		}
+		name := fmt.Sprintf("npm-%.6x", sha256.Sum256([]byte(native)))
+		if err := copyOnce(c.path(name), filepath.Dir(native)); err != nil {
+			return nil, fmt.Errorf("copy %s: %w", native, err)
+		}
+		reachable[i] = filepath.Join(c.path(name), "native", "bin")
+	}
+	return reachable, nil
+}
+
+// copyOnce copies the npm package pkg to the folder copy, or does nothing when
+// that already is one of the same version.
+func copyOnce(copy, pkg string) error {
+	want, err := os.ReadFile(filepath.Join(pkg, "package.json"))
+	if err != nil {
+		return err
+	}
+	if got, err := os.ReadFile(filepath.Join(copy, "package.json")); err == nil && bytes.Equal(got, want) {
+		return nil
+	}
+	temporary := copy + ".tmp"
+	for _, old := range []string{temporary, copy} {
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	if err := os.CopyFS(temporary, os.DirFS(pkg)); err != nil {
+		return err
+	}
+	return os.Rename(temporary, copy)
 }
 
 func userName(c *syscall.Credential) string {

