@@ -15,7 +15,8 @@ import (
 // StartServer brings up a server in a temporary folder and returns its address.
 // Both are gone soon after this process ends, however it ends.
 //
-// Tests do not call it: they ask for what they need and get a server with it.
+// A process calls it once. Tests do not: they ask for what they need and get a
+// server with it.
 func StartServer() (url string, err error) {
 	parent, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
