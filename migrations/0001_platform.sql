@@ -6,42 +6,43 @@
 -- +goose StatementBegin
 do $$
 declare
-  missing text;
+  api_role text;
+  to_do    text := '';
 begin
-  for missing in
-    select r from unnest(array['anon', 'authenticated', 'service_role']) r
-    where not exists (select from pg_roles where rolname = r)
-  loop
-    begin
-      execute format('create role %I nologin', missing);
-    exception
-      when duplicate_object or unique_violation then null; -- roles belong to the server: another database's migration may be first
-      when insufficient_privilege then
-        raise exception 'role % is missing and % may not create it', missing, current_user
-          using hint = format('As a superuser run: create role %I nologin; grant %I to %I;', missing, missing, current_user);
-    end;
-    if missing = 'service_role' then
+  foreach api_role in array array['anon', 'authenticated', 'service_role'] loop
+    if not exists (select from pg_roles where rolname = api_role) then
       begin
-        alter role service_role bypassrls;
+        execute format('create role %I nologin', api_role);
+      exception
+        when duplicate_object or unique_violation then null; -- roles belong to the server: another database's migration may be first
+        when insufficient_privilege then
+          to_do := to_do || format('create role %I nologin; grant %I to %I; ', api_role, api_role, current_user);
+          continue;
+      end;
+      if api_role = 'service_role' then
+        begin
+          alter role service_role bypassrls;
+        exception when insufficient_privilege then
+          null; -- only a superuser may; nothing of ours signs in as service_role
+        end;
+      end if;
+    end if;
+
+    -- Reading as a learner is "set local role authenticated": the role we sign
+    -- in as has to be a member. A superuser always is.
+    if not pg_has_role(current_user, api_role, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end) then
+      begin
+        execute format('grant %I to %I', api_role, current_user);
       exception when insufficient_privilege then
-        null; -- only a superuser may; nothing of ours signs in as service_role
+        to_do := to_do || format('grant %I to %I; ', api_role, current_user);
       end;
     end if;
   end loop;
 
-  -- Reading as a learner is "set local role authenticated": the role we sign in
-  -- as has to be a member. A superuser always is.
-  for missing in
-    select r from unnest(array['anon', 'authenticated', 'service_role']) r
-    where not pg_has_role(current_user, r, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end)
-  loop
-    begin
-      execute format('grant %I to %I', missing, current_user);
-    exception when insufficient_privilege then
-      raise exception 'role % is not a member of %, so pages of team leads could not be read through row-level security', current_user, missing
-        using hint = format('As a superuser run: grant %I to %I;', missing, current_user);
-    end;
-  end loop;
+  if to_do <> '' then
+    raise exception 'role % may not set up the roles that row-level security needs', current_user
+      using errcode = 'insufficient_privilege', hint = 'As a superuser run: ' || rtrim(to_do);
+  end if;
 end $$;
 -- +goose StatementEnd
 

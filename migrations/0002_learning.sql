@@ -139,35 +139,42 @@ alter table public.template_events  enable row level security;
 alter table public.lessons          enable row level security;
 alter table public.user_progress    enable row level security;
 
+-- Older Supabase projects grant everything on a new table, newer ones nothing:
+-- after this both have the same.
 revoke all on public.teams, public.team_members, public.user_api_keys, public.prompt_templates,
   public.team_templates, public.template_events, public.lessons, public.user_progress
-  from public, anon, authenticated;
-grant select, insert, update, delete on public.teams, public.team_members, public.user_api_keys, public.prompt_templates,
+  from public, anon, authenticated, service_role;
+revoke all on sequence public.template_events_id_seq from public, anon, authenticated, service_role;
+
+grant select, insert, update, delete on public.teams, public.team_members, public.prompt_templates,
   public.team_templates, public.template_events, public.lessons, public.user_progress
   to service_role;
-
 grant select on public.teams, public.team_members, public.lessons to authenticated;
--- Never ciphertext, never fingerprint: not even the owner reads a key back.
+-- Never ciphertext, never fingerprint: neither the owner nor the frontend's
+-- server reads a key back, and only we can write one.
 grant select (id, user_id, provider, label, last_four, status, cooling_until, last_verified_at, last_used_at,
   last_error_at, last_error_class, last_error_message, created_at, updated_at)
-  on public.user_api_keys to authenticated;
+  on public.user_api_keys to authenticated, service_role;
+grant delete on public.user_api_keys to service_role;
 grant select, insert, delete on public.prompt_templates, public.team_templates to authenticated;
 grant update (title, description, body, is_public, updated_at) on public.prompt_templates to authenticated;
 grant select, insert on public.template_events to authenticated;
 grant select, insert on public.user_progress to authenticated;
 grant update (status, score, completed_at) on public.user_progress to authenticated;
 
+-- "= any (array(…))" asks once and then uses an index; "in (select …)" would
+-- look at every row.
 create policy teams_select on public.teams for select to authenticated
-  using (id in (select ops.member_team_ids()));
+  using (id = any (array(select ops.member_team_ids())));
 
 create policy team_members_select on public.team_members for select to authenticated
-  using (team_id in (select ops.member_team_ids()));
+  using (team_id = any (array(select ops.member_team_ids())));
 
 create policy user_api_keys_select on public.user_api_keys for select to authenticated
-  using (user_id = (select auth.uid()) or user_id in (select ops.led_learner_ids()));
+  using (user_id = (select auth.uid()) or user_id = any (array(select ops.led_learner_ids())));
 
 create policy prompt_templates_select on public.prompt_templates for select to authenticated
-  using (is_public or owner_id = (select auth.uid()) or id in (select ops.shared_template_ids()));
+  using (is_public or owner_id = (select auth.uid()) or id = any (array(select ops.shared_template_ids())));
 create policy prompt_templates_insert on public.prompt_templates for insert to authenticated
   with check (owner_id = (select auth.uid()));
 create policy prompt_templates_update on public.prompt_templates for update to authenticated
@@ -176,23 +183,23 @@ create policy prompt_templates_delete on public.prompt_templates for delete to a
   using (owner_id = (select auth.uid()));
 
 create policy team_templates_select on public.team_templates for select to authenticated
-  using (team_id in (select ops.member_team_ids()));
+  using (team_id = any (array(select ops.member_team_ids())));
 create policy team_templates_insert on public.team_templates for insert to authenticated
-  with check (shared_by = (select auth.uid()) and team_id in (select ops.member_team_ids())
-    and template_id in (select ops.owned_template_ids()));
+  with check (shared_by = (select auth.uid()) and team_id = any (array(select ops.member_team_ids()))
+    and template_id = any (array(select ops.owned_template_ids())));
 create policy team_templates_delete on public.team_templates for delete to authenticated
-  using (shared_by = (select auth.uid()) or team_id in (select ops.led_team_ids()));
+  using (shared_by = (select auth.uid()) or team_id = any (array(select ops.led_team_ids())));
 
 create policy template_events_select on public.template_events for select to authenticated
-  using (user_id = (select auth.uid()) or user_id in (select ops.led_learner_ids()));
+  using (user_id = (select auth.uid()) or user_id = any (array(select ops.led_learner_ids())));
 create policy template_events_insert on public.template_events for insert to authenticated
-  with check (user_id = (select auth.uid()) and template_id in (select id from public.prompt_templates));
+  with check (user_id = (select auth.uid()) and exists (select from public.prompt_templates t where t.id = template_id));
 
 create policy lessons_select on public.lessons for select to authenticated
   using (published);
 
 create policy user_progress_select on public.user_progress for select to authenticated
-  using (user_id = (select auth.uid()) or user_id in (select ops.led_learner_ids()));
+  using (user_id = (select auth.uid()) or user_id = any (array(select ops.led_learner_ids())));
 create policy user_progress_insert on public.user_progress for insert to authenticated
   with check (user_id = (select auth.uid()));
 create policy user_progress_update on public.user_progress for update to authenticated

@@ -68,7 +68,7 @@ create table if not exists public.prompt_attempts (
   provider_request_id   text,
   duration_ms           integer,
   first_token_ms        integer,
-  primary key (run_id, ordinal, created_at),
+  primary key (run_id, created_at, ordinal),
   foreign key (run_id, created_at) references public.prompt_runs (id, created_at) on delete cascade,
   check (cost_source is distinct from 'unpriced' or cost_usd is null),
   check (key_source is distinct from 'user' or user_key_id is not null),
@@ -92,12 +92,15 @@ create table if not exists public.prompt_contents (
 create index if not exists prompt_contents_user_id_idx on public.prompt_contents (user_id, created_at);
 create index if not exists prompt_contents_team_id_idx on public.prompt_contents (team_id, created_at) where team_id is not null;
 
--- Makes the partitions of every month from first to last. Attached rather than
--- made in place, so that runs go on meanwhile; months that exist are left alone.
--- Returns how many tables it made.
+-- Makes the partitions of every month from first to last; months that exist are
+-- left alone. Returns how many tables it made.
+--
+-- For their foreign keys, attaching locks the tables at both ends (auth.users,
+-- too) against writers until the end of the transaction. So call it in one of
+-- its own, and again when it fails with lock_not_available (55P03).
 -- +goose StatementBegin
 create function ops.ensure_partitions(first date, last date) returns integer
-  language plpgsql set search_path = '' as
+  language plpgsql set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set lock_timeout = 0 as
 $$
 declare
   month  date := date_trunc('month', first)::date;
@@ -106,10 +109,16 @@ declare
   made   integer := 0;
 begin
   perform pg_advisory_xact_lock(hashtext('ops.ensure_partitions'));
+  -- Runs wait behind us while we wait. Giving up sooner than deadlock_timeout,
+  -- it is never a run that loses.
+  set local lock_timeout = '500ms';
   while month <= last loop
     foreach parent in array array['prompt_runs', 'prompt_attempts', 'prompt_contents'] loop
       part := parent || to_char(month, '_YYYY_MM');
       if to_regclass('ops.' || part) is null then
+        -- First of all, and in the order in which a run is written: attaching
+        -- takes the same locks in another one.
+        lock table public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode;
         execute format('create table ops.%I (like public.%I including defaults including generated including constraints)', part, parent);
         execute format('alter table public.%I attach partition ops.%I for values from (%L) to (%L)',
           parent, part, month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
@@ -140,16 +149,16 @@ alter table public.prompt_runs     enable row level security;
 alter table public.prompt_attempts enable row level security;
 alter table public.prompt_contents enable row level security;
 
-revoke all on public.prompt_runs, public.prompt_attempts, public.prompt_contents from public, anon, authenticated;
+revoke all on public.prompt_runs, public.prompt_attempts, public.prompt_contents from public, anon, authenticated, service_role;
 grant select, insert, update, delete on public.prompt_runs, public.prompt_attempts, public.prompt_contents to service_role;
 grant select on public.prompt_runs, public.prompt_attempts, public.prompt_contents to authenticated;
 
 create policy prompt_runs_select on public.prompt_runs for select to authenticated
-  using (user_id = (select auth.uid()) or team_id in (select ops.led_team_ids()));
+  using (user_id = (select auth.uid()) or team_id = any (array(select ops.led_team_ids())));
 create policy prompt_attempts_select on public.prompt_attempts for select to authenticated
-  using (user_id = (select auth.uid()) or team_id in (select ops.led_team_ids()));
+  using (user_id = (select auth.uid()) or team_id = any (array(select ops.led_team_ids())));
 create policy prompt_contents_select on public.prompt_contents for select to authenticated
-  using (user_id = (select auth.uid()) or team_id in (select ops.led_sharing_team_ids()));
+  using (user_id = (select auth.uid()) or team_id = any (array(select ops.led_sharing_team_ids())));
 
 -- +goose Down
 drop table public.prompt_contents, public.prompt_attempts, public.prompt_runs;

@@ -37,6 +37,7 @@ create table ops.sign_in_links (
   expires_at  timestamptz not null,
   used_at     timestamptz
 );
+create index sign_in_links_operator_id_idx on ops.sign_in_links (operator_id);
 
 create table ops.sign_in_failures (
   subject       text primary key,             -- "account:<hash of the e-mail>@<network>" or "ip:<network>"
