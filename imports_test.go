@@ -1,0 +1,127 @@
+package promptops_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/promptcademy/promptops"
+
+// mayImport is the architecture: every package, and which others of ours it may
+// import. "all" is for the one place where everything is put together.
+var mayImport = map[string]string{
+	".":             "",
+	"cmd/promptops": "all",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
+	"views":         "",
+	"static":        "",
+	"migrations":    "",
+
+	// The ground: these know nothing of what the product is about.
+	"internal/fault":               "",
+	"internal/config":              "internal/fault",
+	"internal/seal":                "internal/fault",
+	"internal/postgres":            "internal/fault",
+	"internal/postgres/embedded":   "",
+	"internal/postgres/pgtest":     "internal/postgres internal/postgres/embedded migrations",
+	"internal/postgres/pgtest/run": "internal/postgres/pgtest",
+
+	// The nouns. An arrow points one way only, from what happens to what it needs.
+	"internal/account":          "internal/fault internal/postgres",
+	"internal/learner":          "internal/fault internal/postgres",
+	"internal/provider":         "internal/fault internal/postgres",
+	"internal/provider/sandbox": "",
+	"internal/price":            "internal/fault internal/postgres internal/provider",
+	"internal/key":              "internal/fault internal/postgres internal/seal internal/provider internal/price",
+	"internal/run":              "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/usage":            "internal/fault internal/postgres internal/price",
+	"internal/demo":             "internal/fault internal/postgres internal/account internal/learner internal/provider internal/price internal/key internal/run",
+}
+
+// onlyIn keeps a dependency where it can be replaced: the beginning of its
+// import path, and the packages that may import it.
+var onlyIn = map[string]string{
+	"github.com/labstack/echo/":  "handlers",
+	"github.com/a-h/templ":       ". views handlers",
+	"github.com/go-echarts/":     "views",
+	"github.com/gorilla/":        "internal/account",
+	"golang.org/x/crypto/argon2": "internal/account",
+	"github.com/golang-jwt/":     "internal/learner",
+	"github.com/MicahParks/":     "internal/learner",
+	"github.com/caarlos0/env/":   "internal/config",
+	"github.com/pressly/goose/":  "internal/postgres",
+	"github.com/jackc/pgx/": "cmd/promptops internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
+		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
+}
+
+func TestImports(t *testing.T) {
+	imports := packages(t)
+	for name, imported := range imports {
+		line, known := mayImport[name]
+		if !known {
+			t.Errorf("package %s is new: add it to mayImport in imports_test.go, with the packages it may import", name)
+			continue
+		}
+		for _, path := range imported {
+			ours, is := relative(path)
+			if is && line != "all" && !allows(line, ours) {
+				t.Errorf("%s imports %s, which it may not know. Hand in what it needs from cmd/promptops, or move the code to where it belongs. "+
+					"If the architecture is to change: add %s to the line of %s in mayImport.", name, ours, ours, name)
+			}
+			for prefix, where := range onlyIn {
+				if strings.HasPrefix(path, prefix) && !allows(where, name) {
+					t.Errorf("%s imports %s, which belongs only into: %s. Use what those packages offer, or change onlyIn.", name, path, where)
+				}
+			}
+		}
+	}
+	for name := range mayImport {
+		if _, exists := imports[name]; !exists {
+			t.Errorf("there is no package %s any more: remove its line from mayImport", name)
+		}
+	}
+}
+
+func allows(list, name string) bool { return slices.Contains(strings.Fields(list), name) }
+
+// relative turns the import path of a package of ours into its folder.
+func relative(path string) (folder string, ours bool) {
+	if path == module {
+		return ".", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// packages maps the folder of every package to what it imports, tests aside,
+// on all platforms.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		if entry.IsDir() && path != "." && (strings.HasPrefix(name, ".") || slices.Contains([]string{"node_modules", "testdata", "bin", "data"}, name)) {
+			return fs.SkipDir
+		}
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		folder := filepath.ToSlash(filepath.Dir(path))
+		for _, spec := range file.Imports {
+			found[folder] = append(found[folder], strings.Trim(spec.Path.Value, "`\""))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
