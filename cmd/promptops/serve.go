@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptcademy/promptops/handlers"
+	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
+	"github.com/promptcademy/promptops/internal/provider/sandbox"
+	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/static"
+)
+
+const (
+	shutdownTimeout = 30 * time.Second // for runs that are going on
+	firstLinkTTL    = 24 * time.Hour
+	firstAdmin      = "admin@localhost"
+)
+
+// serve is the program: everything is made here, top to bottom, and taken down
+// in reverse.
+func serve(ctx context.Context, p *program, args []string) (err error) {
+	set := p.flags("serve", "[--demo]", "Runs the dashboard and the run endpoint until it is told to stop (Ctrl-C, SIGTERM).\nWithout DATABASE_URL it brings its own Postgres and, the first time, demo data.")
+	withDemo := set.Bool("demo", false, "fill in demo data if there is none")
+	if _, err := parse(set, args); err != nil {
+		return err
+	}
+	log := newLogger(p.stdout)
+	var teardown teardown
+	defer func() { err = errors.Join(err, teardown.run(log)) }()
+
+	f, err := p.openMigrated(ctx, log)
+	if err != nil {
+		return err
+	}
+	teardown.add("database", f.close)
+	cfg := f.config
+
+	assets, err := static.Load()
+	if err != nil {
+		return err
+	}
+
+	// Stores and what they need.
+	priceStore := price.NewStore(f.pool)
+	if _, err := priceStore.Seed(ctx); err != nil {
+		return err
+	}
+	prices := price.NewPrices(priceStore, log)
+	if err := prices.RunOnce(ctx, time.Now()); err != nil {
+		return err
+	}
+	keyStore := key.NewStore(f.pool, f.ring)
+	if err := keyStore.CheckRing(ctx); err != nil {
+		return err
+	}
+	uses := key.NewUses(keyStore, log)
+	teardown.add("key uses", func() error { return uses.Flush(context.Background()) })
+	runs := run.NewStore(f.pool)
+	months := run.NewMonths(runs, log)
+	if err := months.RunOnce(ctx, time.Now()); err != nil {
+		return err
+	}
+	accounts := account.NewStore(f.pool, log)
+	sessions := account.NewSessions(f.pool, account.SessionOptions{Secure: cfg.SecureCookies()})
+	verifier, err := learner.NewVerifier(ctx, learner.Options{
+		SupabaseURL: cfg.SupabaseURL, JWTSecret: f.jwtSecret, AllowAnonymous: cfg.AllowAnonymous,
+	})
+	if err != nil {
+		return err
+	}
+
+	// Providers, and the sandbox that demo keys open.
+	httpClient := provider.NewHTTPClient()
+	providers := provider.NewRegistry(httpClient, cfg.ProviderBaseURLs())
+	endpoints := provider.NewEndpoints(f.pool, providers, log)
+	if err := endpoints.RunOnce(ctx, time.Now()); err != nil {
+		return err
+	}
+	boxCtx, closeBox := context.WithCancel(context.WithoutCancel(ctx)) // runs that are going on still need it
+	teardown.add("sandbox provider", func() error { closeBox(); return nil })
+	box, err := sandbox.Start(boxCtx, "")
+	if err != nil {
+		return err
+	}
+	providers.UseSandbox(box.URL)
+
+	demoStore := demo.NewStore(f.pool, keyStore)
+
+	server := &handlers.Server{
+		Accounts: accounts, Sessions: sessions,
+		Verifier: verifier, Learners: learner.NewStore(f.pool),
+		Runner: &run.Runner{
+			Providers: providers, Keys: keyStore, Uses: uses, Prices: prices, Store: runs, Log: log, Now: time.Now,
+		},
+		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Assets: assets,
+		Ready: f.ready,
+		Log:   log, Now: time.Now, Zone: cfg.Zone(),
+		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: prefixes(cfg.TrustedProxies),
+	}
+	httpServer := &http.Server{
+		Handler:           server.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w (PORT or PROMPTOPS_LISTEN chooses another address)", cfg.Listen, err)
+	}
+	log.Info("server_started", "version", version, "listen", listener.Addr().String(), "embedded", cfg.Embedded())
+
+	loops, ctx := errgroup.WithContext(ctx)
+	loops.Go(func() error { return serveUntil(ctx, httpServer, listener, log) })
+	loops.Go(func() error { return prices.Run(ctx) })
+	loops.Go(func() error { return uses.Run(ctx) })
+	loops.Go(func() error { return months.Run(ctx) })
+	loops.Go(func() error { return endpoints.Run(ctx) })
+	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
+	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })
+	return loops.Wait()
+}
+
+// welcome fills in the demo on the first start and says on the terminal how to
+// get in.
+func (p *program) welcome(ctx context.Context, f *foundation, accounts *account.Store, demos *demo.Store, prices *price.Prices, withDemo bool) error {
+	var operator account.Operator
+	first := false
+	if f.config.Embedded() {
+		var err error
+		if operator, first, err = accounts.EnsureFirstAdmin(ctx, firstAdmin, time.Now()); err != nil {
+			return err
+		}
+	}
+	if withDemo || first {
+		present, err := demos.Present(ctx)
+		if err != nil {
+			return err
+		}
+		if !present {
+			fmt.Fprintln(p.stderr, "Filling in demo data …")
+			if err := demos.Load(ctx, prices.Book(), time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Fprintf(p.stderr, "\n  Promptcademy Ops is at %s\n", f.config.BaseURL)
+	switch {
+	case !f.config.Embedded():
+		fmt.Fprintln(p.stderr, "  Nobody can sign in yet? promptops operator add makes the first operator.")
+	case !operator.HasPassword:
+		link, err := accounts.CreateLink(ctx, operator.ID, firstLinkTTL, time.Now())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stderr, "  Sign in once with  %s/sign-in/link/%s\n", f.config.BaseURL, link)
+	default:
+		fmt.Fprintf(p.stderr, "  Sign in as %s; a new one-time link: promptops operator reset --email %s\n", operator.Email, operator.Email)
+	}
+	fmt.Fprintln(p.stderr, "  Ctrl-C stops everything.")
+	fmt.Fprintln(p.stderr)
+	return nil
+}
+
+// serveUntil serves until ctx is done, then lets running requests end.
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Serve(listener) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("server_stopping")
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(deadline); err != nil {
+		return errors.Join(fmt.Errorf("some requests did not end in %s: %w", shutdownTimeout, err), server.Close())
+	}
+	return nil
+}
+
+// teardown is what has come to exist and has to go, by name.
+type teardown struct {
+	steps []teardownStep
+}
+
+type teardownStep struct {
+	name string
+	stop func() error
+}
+
+func (t *teardown) add(name string, stop func() error) {
+	t.steps = append(t.steps, teardownStep{name, stop})
+}
+
+func (t *teardown) run(log *slog.Logger) error {
+	var problems []error
+	for i := len(t.steps) - 1; i >= 0; i-- {
+		if err := t.steps[i].stop(); err != nil {
+			problems = append(problems, fmt.Errorf("stop %s: %w", t.steps[i].name, err))
+		}
+	}
+	log.Info("server_stopped")
+	return errors.Join(problems...)
+}
+
+// newLogger writes one JSON object per line; what slog calls the message is the
+// event's name.
+func newLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if attr.Key == slog.MessageKey && len(groups) == 0 {
+				attr.Key = "event"
+			}
+			return attr
+		},
+	}))
+}
+
+func prefixes(cidrs []string) []netip.Prefix {
+	var list []netip.Prefix
+	for _, cidr := range cidrs {
+		list = append(list, netip.MustParsePrefix(strings.TrimSpace(cidr))) // config.Load has checked them
+	}
+	return list
+}

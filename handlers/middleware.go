@@ -1,0 +1,195 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/run"
+)
+
+// contentSecurityPolicy needs no nonce: nothing is inline.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// exchange is what we know of a request beside its bytes.
+type exchange struct {
+	id       uuid.UUID
+	received time.Time
+	caller   caller
+}
+
+// caller is who asks: an operator, a learner, or (both nil) nobody we know.
+type caller struct {
+	operator   *account.Operator
+	operatorID *uuid.UUID
+	learnerID  *uuid.UUID
+	teamIDs    []uuid.UUID
+}
+
+func (who caller) call(c echo.Context, req run.Request) run.Call {
+	return run.Call{
+		ID: requestID(c), ClientRequestID: clientRequestID(c),
+		LearnerID: who.learnerID, TeamIDs: who.teamIDs, OperatorID: who.operatorID,
+		Request: req,
+	}
+}
+
+const exchangeKey = "promptops.exchange"
+
+func exchangeOf(c echo.Context) *exchange {
+	x, _ := c.Get(exchangeKey).(*exchange)
+	if x == nil {
+		x = &exchange{}
+	}
+	return x
+}
+
+func requestID(c echo.Context) uuid.UUID  { return exchangeOf(c).id }
+func receivedAt(c echo.Context) time.Time { return exchangeOf(c).received }
+func callerOf(c echo.Context) caller      { return exchangeOf(c).caller }
+
+// identify gives every request an id: the run's, if it becomes one.
+func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		now := s.Now()
+		x := &exchange{id: run.NewID(now), received: now}
+		c.Set(exchangeKey, x)
+		c.Response().Header().Set("X-Request-ID", x.id.String())
+		return next(c)
+	}
+}
+
+// recoverPanics turns a panic into an error for fail.
+func (s *Server) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		return next(c)
+	}
+}
+
+func (s *Server) secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
+	secure := strings.HasPrefix(s.BaseURL, "https://")
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+		}
+		return next(c)
+	}
+}
+
+// cors lets the frontend's pages, and nobody else's, read our API's answers.
+func (s *Server) cors() echo.MiddlewareFunc {
+	return middleware.CORSWithConfig(middleware.CORSConfig{
+		Skipper:       func(c echo.Context) bool { return !isAPI(c) || len(s.CORSOrigins) == 0 },
+		AllowOrigins:  s.CORSOrigins,
+		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Client-Info", "Apikey"},
+		ExposeHeaders: []string{"X-Request-ID", "Retry-After", "Idempotent-Replayed", "Server-Timing"},
+		MaxAge:        3600,
+	})
+}
+
+// refuseForgery refuses what another site makes a browser send with the
+// operator's cookie. A bearer token cannot be sent by accident: no page of
+// another site has it.
+func (s *Server) refuseForgery(next echo.HandlerFunc) echo.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(c echo.Context) error {
+		if bearer(c) != "" {
+			return next(c)
+		}
+		if err := protection.Check(c.Request()); err != nil {
+			return fault.New(fault.Forbidden, "This request came from another site. Send it from a page of this dashboard.").Because(err)
+		}
+		return next(c)
+	}
+}
+
+// bearer is the request's access token, or empty.
+func bearer(c echo.Context) string {
+	scheme, token, _ := strings.Cut(c.Request().Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// admit finds out who is asking and lets them through, or says why not.
+func (s *Server) admit(c echo.Context, need access) error {
+	x := exchangeOf(c)
+	if need == runner && c.Request().Header.Get("Authorization") != "" {
+		return s.admitLearner(c, x)
+	}
+	operator, err := s.Sessions.Operator(c.Request(), s.Now())
+	switch {
+	case err == nil:
+		x.caller = caller{operator: &operator, operatorID: &operator.ID}
+	case need == public && (fault.KindOf(err) == fault.Unauthenticated || fault.KindOf(err) == fault.Unavailable):
+		return nil
+	case need == runner && fault.KindOf(err) == fault.Unauthenticated:
+		return fault.New(fault.Unauthenticated, "Send the learner's access token as Authorization: Bearer <token>.")
+	default:
+		return err
+	}
+	if (need == admin || need == runner) && operator.Role != account.Admin {
+		return fault.New(fault.Forbidden, "Only administrators may do this.")
+	}
+	return nil
+}
+
+func (s *Server) admitLearner(c echo.Context, x *exchange) error {
+	token := bearer(c)
+	if token == "" {
+		return fault.New(fault.Unauthenticated, "Send the learner's access token as Authorization: Bearer <token>.")
+	}
+	claims, err := s.Verifier.Verify(c.Request().Context(), token, s.Now())
+	if err != nil {
+		return err
+	}
+	x.caller.learnerID = &claims.LearnerID
+	found, err := s.Learners.Find(c.Request().Context(), claims.LearnerID, s.Now())
+	if err != nil {
+		return err
+	}
+	x.caller.teamIDs = found.TeamIDs
+	return nil
+}
+
+// ipNet is prefix as Echo wants it.
+func ipNet(prefix netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
+}
+
+// themeOf is the theme the browser asked to keep: light, dark or system.
+func themeOf(c echo.Context) string {
+	cookie, err := c.Cookie(themeCookie)
+	if errors.Is(err, http.ErrNoCookie) || (cookie.Value != "light" && cookie.Value != "dark") {
+		return "system"
+	}
+	return cookie.Value
+}

@@ -1,0 +1,63 @@
+package handlers
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+)
+
+// access says who may use a route.
+type access int
+
+const (
+	public   access = iota + 1 // anybody
+	signedIn                   // every operator
+	admin                      // operators of role admin
+	runner                     // a learner's access token, or an admin's session
+)
+
+// route is one line of the table.
+type route struct {
+	method string
+	path   string
+	access access
+	handle func(*Server, echo.Context) error
+}
+
+// routes is every address there is.
+var routes = []route{
+	{http.MethodGet, "/healthz", public, (*Server).healthz},
+	{http.MethodGet, "/readyz", public, (*Server).readyz},
+	{http.MethodGet, "/static/*", public, (*Server).asset},
+	{http.MethodGet, "/favicon.ico", public, (*Server).favicon},
+
+	{http.MethodGet, "/sign-in", public, (*Server).signInForm},
+	{http.MethodPost, "/sign-in", public, (*Server).signIn},
+	{http.MethodGet, "/sign-in/link/:token", public, (*Server).signInLinkForm},
+	{http.MethodPost, "/sign-in/link/:token", public, (*Server).signInLink},
+	{http.MethodPost, "/sign-out", public, (*Server).signOut},
+	{http.MethodGet, "/account/password", signedIn, (*Server).passwordForm},
+	{http.MethodPost, "/account/password", signedIn, (*Server).setPassword},
+	{http.MethodPost, "/preferences/theme", public, (*Server).setTheme},
+
+	{http.MethodPost, runPath, runner, (*Server).runAPI},
+
+	{http.MethodGet, "/", signedIn, (*Server).home},
+	{http.MethodGet, "/usage", admin, (*Server).usagePage},
+	{http.MethodGet, "/usage.csv", admin, (*Server).usageCSV},
+	{http.MethodGet, "/playground", admin, (*Server).playgroundPage},
+	{http.MethodPost, "/playground", admin, (*Server).playgroundRun},
+	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
+}
+
+// register hands the table to Echo.
+func (s *Server) register(e *echo.Echo) {
+	for _, r := range routes {
+		e.Add(r.method, r.path, func(c echo.Context) error {
+			if err := s.admit(c, r.access); err != nil {
+				return err
+			}
+			return r.handle(s, c)
+		})
+	}
+}

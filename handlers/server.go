@@ -1,0 +1,105 @@
+// Package handlers is everything that answers HTTP. routes.go is the one table
+// of addresses, fail.go the one place where errors become answers; then one file
+// per page or API. A handler parses, makes one call, builds the view and renders.
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/labstack/echo/v4"
+
+	"github.com/promptcademy/promptops"
+	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
+	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/static"
+	"github.com/promptcademy/promptops/views"
+)
+
+// Server is what the handlers need. Every field is required unless it says so.
+type Server struct {
+	Accounts  *account.Store
+	Sessions  *account.Sessions
+	Verifier  *learner.Verifier
+	Learners  *learner.Store
+	Runner    *run.Runner
+	Providers *provider.Registry
+	Prices    *price.Prices
+	Usage     *usage.Store
+	Demo      *demo.Store
+	Assets    *static.Assets
+	Ready     func(ctx context.Context) error // nil: the database answers and is migrated
+	Log       *slog.Logger
+	Now       func() time.Time
+	Zone      *time.Location // of operators who chose none
+
+	BaseURL        string         // how browsers reach us
+	CORSOrigins    []string       // the frontend's; may be empty
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; may be empty
+}
+
+// Handler returns the whole of HTTP.
+func (s *Server) Handler() http.Handler {
+	e := echo.New()
+	e.HTTPErrorHandler = s.fail
+	e.IPExtractor = clientIP(s.TrustedProxies)
+	e.Use(s.identify, s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
+	s.register(e)
+	return e
+}
+
+// clientIP trusts X-Forwarded-For only from the proxies named; from anybody else
+// it would let them choose the address that sign-in throttling sees.
+func clientIP(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, prefix := range trusted {
+		options = append(options, echo.TrustIPRange(ipNet(prefix)))
+	}
+	return echo.ExtractIPFromXFFHeader(options...)
+}
+
+// page is what the layout of every page shows.
+func (s *Server) page(c echo.Context, title string) views.Page {
+	page := views.Page{
+		Title:  title,
+		Path:   c.Request().URL.Path,
+		Theme:  themeOf(c),
+		Assets: s.Assets.URL,
+		Flash:  takeFlash(c),
+	}
+	if operator := callerOf(c).operator; operator != nil {
+		page.Operator = &views.Operator{Name: operator.Name, Email: operator.Email, Role: string(operator.Role), Zone: s.zone(c).String()}
+		page.Demo = s.Demo.Shown(c.Request().Context())
+	}
+	return page
+}
+
+// zone is where the operator's days begin.
+func (s *Server) zone(c echo.Context) *time.Location {
+	if operator := callerOf(c).operator; operator != nil && operator.Timezone != "" {
+		if zone, err := time.LoadLocation(operator.Timezone); err == nil {
+			return zone
+		}
+	}
+	return s.Zone
+}
+
+func (s *Server) render(c echo.Context, status int, component templ.Component) error {
+	return promptops.Render(c.Request().Context(), c.Response(), status, component)
+}
+
+func (s *Server) renderFragment(c echo.Context, status int, component templ.Component) error {
+	return promptops.RenderFragment(c.Request().Context(), c.Response(), status, component)
+}

@@ -1,0 +1,229 @@
+package key
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/seal"
+)
+
+// Store keeps keys.
+type Store struct {
+	db   postgres.DB
+	ring *seal.Ring
+}
+
+// NewStore returns a Store on db that seals with ring.
+func NewStore(db postgres.DB, ring *seal.Ring) *Store { return &Store{db, ring} }
+
+// row is a key as the queries below return it.
+type row struct {
+	ID           uuid.UUID
+	Source       Source
+	Provider     string
+	Label        string
+	LastFour     string
+	Status       Status
+	CoolingUntil *time.Time
+	Priority     int
+	Models       []string
+	Sandbox      bool
+	LastUsedAt   *time.Time
+	CreatedAt    time.Time
+	Ciphertext   []byte
+}
+
+func (r row) key() Key {
+	return Key{
+		ID: r.ID, Source: r.Source, Provider: r.Provider, Label: r.Label, LastFour: r.LastFour,
+		Status: r.Status, CoolingUntil: r.CoolingUntil, Priority: r.Priority, Models: r.Models,
+		Sandbox: r.Sandbox, LastUsedAt: r.LastUsedAt, CreatedAt: r.CreatedAt, ciphertext: r.Ciphertext,
+	}
+}
+
+const userColumns = `id, 'user' as source, provider, label, last_four, status, cooling_until,
+	0 as priority, null::text[] as models,
+	exists (select from ops.demo_records d where d.kind = 'user_key' and d.id = user_api_keys.id) as sandbox,
+	last_used_at, created_at, ciphertext`
+
+const fallbackColumns = `id, 'fallback' as source, provider, label, last_four, status, cooling_until,
+	priority, models, sandbox, last_used_at, created_at, ciphertext`
+
+// Candidates returns every key that an attempt at one of the providers could
+// use, by provider: the learner's own (nil: nobody's) and all fallback keys. One
+// round trip.
+func (s *Store) Candidates(ctx context.Context, learnerID *uuid.UUID, providers []string) (map[string][]Key, error) {
+	keys, err := s.query(ctx, `
+		select `+userColumns+` from public.user_api_keys where user_id = $1 and provider = any($2)
+		union all
+		select `+fallbackColumns+` from ops.fallback_keys where provider = any($2)`, learnerID, providers)
+	if err != nil {
+		return nil, err
+	}
+	byProvider := map[string][]Key{}
+	for _, k := range keys {
+		byProvider[k.Provider] = append(byProvider[k.Provider], k)
+	}
+	return byProvider, nil
+}
+
+// ListFallback returns every fallback key, by provider in the order of use.
+func (s *Store) ListFallback(ctx context.Context) ([]Key, error) {
+	keys, err := s.query(ctx, `select `+fallbackColumns+` from ops.fallback_keys order by provider`)
+	slices.SortStableFunc(keys, func(a, b Key) int {
+		if c := strings.Compare(a.Provider, b.Provider); c != 0 {
+			return c
+		}
+		return before(a, b)
+	})
+	return keys, err
+}
+
+func (s *Store) query(ctx context.Context, sql string, args ...any) ([]Key, error) {
+	rows, err := s.db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, postgres.Fault(err)
+	}
+	keys, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (Key, error) {
+		found, err := pgx.RowToStructByName[row](r)
+		return found.key(), err
+	})
+	return keys, postgres.Fault(err)
+}
+
+// Open returns the key in the clear.
+func (s *Store) Open(k Key) (Secret, error) {
+	plaintext, err := s.ring.Open(k.ciphertext, k.place())
+	return Secret(plaintext), err
+}
+
+// NewFallback is a fallback key to be added.
+type NewFallback struct {
+	Provider      string
+	Label         string
+	Secret        Secret
+	Priority      int        // lowest first; 0: after the others
+	Models        []string   // the provider's own names; empty: every model
+	MonthlyCapUSD *price.USD // nil: no cap
+	Sandbox       bool
+}
+
+// NewUser is a learner's own key to be added.
+type NewUser struct {
+	LearnerID uuid.UUID
+	Provider  string
+	Label     string
+	Secret    Secret
+}
+
+const defaultPriority = 100
+
+// AddFallback seals and stores a fallback key. Bad values are fault.Invalid, a
+// key that is there already fault.Conflict. Warnings say what looks strange
+// about a key that was stored all the same.
+func (s *Store) AddFallback(ctx context.Context, n NewFallback) (Key, []string, error) {
+	secret, problems := clean(n.Secret)
+	if strings.TrimSpace(n.Label) == "" {
+		problems = append(problems, fault.Field{Field: "label", Message: "Give the key a name by which you will know it."})
+	}
+	if len(problems) > 0 {
+		return Key{}, nil, fault.InvalidFields(problems)
+	}
+	if n.Priority == 0 {
+		n.Priority = defaultPriority
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Key{}, nil, err
+	}
+	return s.add(ctx, secret, n.Provider,
+		`select label from ops.fallback_keys where provider = $1 and fingerprint = any($2)`, nil,
+		`insert into ops.fallback_keys (id, provider, label, ciphertext, fingerprint, last_four, priority, models, monthly_cap_usd, sandbox)
+		 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		 returning `+fallbackColumns,
+		id, n.Provider, strings.TrimSpace(n.Label), s.ring.Seal([]byte(secret), placeOf(Fallback, id)), s.ring.Fingerprint(string(secret)), lastFour(secret),
+		n.Priority, n.Models, n.MonthlyCapUSD, n.Sandbox)
+}
+
+// AddUser seals and stores a learner's own key, like AddFallback.
+func (s *Store) AddUser(ctx context.Context, n NewUser) (Key, []string, error) {
+	secret, problems := clean(n.Secret)
+	if len(problems) > 0 {
+		return Key{}, nil, fault.InvalidFields(problems)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Key{}, nil, err
+	}
+	return s.add(ctx, secret, n.Provider,
+		`select label from public.user_api_keys where provider = $1 and fingerprint = any($2) and user_id = $3`, []any{n.LearnerID},
+		`insert into public.user_api_keys (id, user_id, provider, label, ciphertext, fingerprint, last_four)
+		 values ($1, $2, $3, $4, $5, $6, $7)
+		 returning `+userColumns,
+		id, n.LearnerID, n.Provider, strings.TrimSpace(n.Label), s.ring.Seal([]byte(secret), placeOf(User, id)), s.ring.Fingerprint(string(secret)), lastFour(secret))
+}
+
+// add stores a key unless its twin is there. Two programs that add the same key
+// at once meet at the unique constraint.
+func (s *Store) add(ctx context.Context, secret Secret, provider, findTwin string, more []any, insert string, args ...any) (Key, []string, error) {
+	twin := func(label string) error {
+		return fault.New(fault.Conflict, "This key is stored already, as %q.", label)
+	}
+	var label string
+	err := s.db.QueryRow(ctx, findTwin, append([]any{provider, s.ring.Fingerprints(string(secret))}, more...)...).Scan(&label)
+	if err == nil {
+		return Key{}, nil, twin(label)
+	}
+	if err != pgx.ErrNoRows {
+		return Key{}, nil, postgres.Fault(err)
+	}
+	keys, err := s.query(ctx, insert, args...)
+	if postgres.IsUnique(err, "") {
+		return Key{}, nil, twin("another key").(*fault.Error).Because(err)
+	}
+	if err != nil {
+		return Key{}, nil, err
+	}
+	return keys[0], strange(provider, secret), nil
+}
+
+// CheckRing refuses to go on when a stored key was sealed with a master key that
+// is not in the ring: it says which, and how many keys are concerned.
+func (s *Store) CheckRing(ctx context.Context) error {
+	rows, err := s.db.Query(ctx, `
+		select ciphertext from public.user_api_keys
+		union all
+		select ciphertext from ops.fallback_keys`)
+	if err != nil {
+		return postgres.Fault(err)
+	}
+	missing := map[uint32]int{}
+	var ciphertext []byte
+	_, err = pgx.ForEachRow(rows, []any{&ciphertext}, func() error {
+		if id, err := seal.KeyID(ciphertext); err == nil && !s.ring.Has(id) {
+			missing[id]++
+		}
+		return nil
+	})
+	if err != nil {
+		return postgres.Fault(err)
+	}
+	var parts []string
+	for id, n := range missing {
+		parts = append(parts, fmt.Sprintf("%d (%d stored)", id, n))
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	slices.Sort(parts)
+	return fault.New(fault.Conflict, "PROMPTOPS_MASTER_KEYS lacks master keys that stored provider keys were sealed with: %s. Add them behind the first entry.", strings.Join(parts, ", "))
+}

@@ -1,0 +1,61 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/postgres"
+)
+
+const endpointsEvery = 30 * time.Second
+
+// Endpoints keeps a Registry up to date with the OpenAI-compatible endpoints
+// that admins added (ops.providers).
+type Endpoints struct {
+	db       postgres.DB
+	registry *Registry
+	log      *slog.Logger
+}
+
+// NewEndpoints returns the loop for a registry.
+func NewEndpoints(db postgres.DB, registry *Registry, log *slog.Logger) *Endpoints {
+	return &Endpoints{db, registry, log}
+}
+
+// Run loads every 30 seconds until ctx is done. When that fails the registry
+// stays as it is.
+func (e *Endpoints) Run(ctx context.Context) error {
+	ticker := time.NewTicker(endpointsEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			if err := e.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
+				e.log.Warn("provider_endpoints_not_loaded", "error", err)
+			}
+		}
+	}
+}
+
+// RunOnce loads the endpoints.
+func (e *Endpoints) RunOnce(ctx context.Context, _ time.Time) error {
+	rows, err := e.db.Query(ctx, `select id, name, base_url from ops.providers order by name, id`)
+	if err != nil {
+		return postgres.Fault(fmt.Errorf("load provider endpoints: %w", err))
+	}
+	specs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Spec, error) {
+		spec := Spec{Wire: WireOpenAI}
+		return spec, row.Scan(&spec.ID, &spec.Name, &spec.BaseURL)
+	})
+	if err != nil {
+		return postgres.Fault(fmt.Errorf("load provider endpoints: %w", err))
+	}
+	e.registry.SetAdded(specs)
+	return nil
+}
