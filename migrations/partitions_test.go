@@ -233,7 +233,7 @@ func TestMakingPartitionsLosesAgainstRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer writer.Rollback(context.Background())
+	defer func() { _ = writer.Rollback(context.Background()) }()
 	exec(t, writer, `update public.prompt_attempts set status = 'ok'`)
 	makerPID := make(chan uint32, 1)
 	maker := make(chan error, 1)
