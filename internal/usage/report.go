@@ -26,11 +26,10 @@ type Totals struct {
 // ModelRow is what one model did in the whole range.
 type ModelRow struct {
 	Provider string
-	Model    string // as requested: "openai/gpt-5-mini"
-	Sum
-	Runs    int64
-	Share   float64  // of the totals' cost, 0 to 1
-	Latency *Latency // nil: no attempt was ok
+	Model    string   // as requested: "openai/gpt-5-mini"
+	Sum               // a run asks a model once: as many attempts as runs
+	Share    float64  // of the totals' cost, 0 to 1
+	Latency  *Latency // nil: no attempt was ok
 }
 
 // Day is one day.
@@ -136,12 +135,11 @@ type row struct {
 	Provider string
 	Model    string
 	Sum
-	ModelRuns int64
-	ModelP50  *int32 // milliseconds
-	ModelP95  *int32
-	Runs      int64
-	P50       *int32
-	P95       *int32
+	ModelP50 *int32 // milliseconds
+	ModelP95 *int32
+	P50      *int32
+	P95      *int32
+	Runs     int64
 }
 
 // newReport puts rows together; boundaries are those of Query.
@@ -157,10 +155,7 @@ func newReport(boundaries []time.Time, rows []row) Report {
 		if !ok {
 			at = len(r.Models)
 			place[name] = at
-			r.Models = append(r.Models, ModelRow{
-				Provider: row.Provider, Model: row.Model,
-				Runs: row.ModelRuns, Latency: latency(row.ModelP50, row.ModelP95),
-			})
+			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model, Latency: latency(row.ModelP50, row.ModelP95)})
 		}
 		r.Models[at].add(row.Sum)
 		day := &r.Days[row.Day-1]

@@ -65,19 +65,19 @@ func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
 			  from attempts
 			  group by day, provider, model
 			),
-			ranged as ( -- per model, and in the row without a model for all together
-			  select provider, model, count(distinct run_id) as runs,
+			ranged as ( -- by model, and in the row without a model all together
+			  select provider, model,
 			         percentile_disc(array[0.5, 0.95]) within group (order by duration_ms) filter (where status = 'ok') as latency
 			  from attempts
 			  group by rollup ((provider, model))
 			)
 			select daily.*,
-			       one.runs as model_runs, one.latency[1] as model_p50, one.latency[2] as model_p95,
-			       every.runs, every.latency[1] as p50, every.latency[2] as p95
+			       one.latency[1] as model_p50, one.latency[2] as model_p95,
+			       every.latency[1] as p50, every.latency[2] as p95,
+			       (select count(distinct run_id) from attempts) as runs
 			from daily
 			join ranged one using (provider, model)
-			join ranged every on every.model is null
-			order by day, provider, model`,
+			join ranged every on every.model is null`,
 			boundaries, q.From, q.To, q.Provider, q.Model, q.TeamID, q.KeySource)
 		if err != nil {
 			return err
