@@ -44,7 +44,7 @@ static/dist/manifest.json: static/node_modules/.stamp static/build.mjs $(wildcar
 
 static/node_modules/.stamp: static/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing. Install Node.js 20 or newer, from https://nodejs.org or your system's packages."; exit 1; }
-	npm ci --prefix static --no-audit --no-fund
+	npm ci --prefix static --no-audit --no-fund --loglevel=error
 	@touch $@
 
 generate: $(PAGES:.templ=_templ.go) ## Generate Go code from the pages that have changed
@@ -76,7 +76,7 @@ apt_cluster = $(AS_ROOT) mkdir -p $(dir $(NO_CLUSTER)) && \
 
 postgres:
 ifeq ($(POSTGRES),)
-	@$(if $(MAY_APT),$(apt_cluster) ||) npm ci --prefix internal/postgres/embedded/npm --no-audit --no-fund || \
+	@$(if $(MAY_APT),$(apt_cluster) ||) npm ci --prefix internal/postgres/embedded/npm --no-audit --no-fund --loglevel=error || \
 	{ echo "Postgres is missing. Install version 15 or newer, or set DATABASE_URL to a server."; exit 1; }
 endif
 
