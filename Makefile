@@ -3,6 +3,10 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+ifeq ($(shell command -v go),)
+$(error Go is missing. Install version 1.26 or newer from https://go.dev/dl)
+endif
+
 GOLANGCI_LINT := bin/golangci-lint-v2.15.0
 GOVULNCHECK   := bin/govulncheck-v1.9.0
 VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
