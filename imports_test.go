@@ -40,7 +40,7 @@ var mayImport = map[string]string{
 	"internal/key":              "internal/fault internal/postgres internal/seal internal/provider internal/price",
 	"internal/run":              "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/usage":            "internal/fault internal/postgres internal/price",
-	"internal/demo":             "internal/fault internal/postgres internal/account internal/learner internal/provider internal/price internal/key internal/run",
+	"internal/demo":             "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
 // onlyIn keeps a dependency where it can be replaced: the beginning of its
