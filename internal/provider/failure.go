@@ -188,7 +188,7 @@ func readFailure(name string, status int, header http.Header, body []byte, secre
 	if !isJSON {
 		message = plainMessage(body)
 	}
-	message = tidy(message)
+	message = tidy(message[:min(len(message), 4<<10)])
 	if message == "" {
 		message = silence(name, status, body, isJSON)
 	}
@@ -200,12 +200,12 @@ func readFailure(name string, status int, header http.Header, body []byte, secre
 func silence(name string, status int, body []byte, isJSON bool) string {
 	what := "without an explanation"
 	switch {
+	case status/100 == 3:
+		what = "with a redirect, which is not followed"
 	case isHTML(body):
 		what = "with a web page instead of an answer"
 	case len(bytes.TrimSpace(body)) == 0:
 		what = "with nothing at all"
-	case status/100 == 3:
-		what = "with a redirect, which is not followed"
 	case status/100 == 2 && isJSON:
 		what = "with something that is not a model's answer"
 	case !isJSON:
@@ -247,7 +247,7 @@ func (r *report) read(tree any) {
 }
 
 // messageKeys are where a message may be, the most telling first.
-var messageKeys = []string{"error", "errors", "message", "msg", "detail", "details", "error_description", "title"}
+var messageKeys = []string{"error", "errors", "message", "msg", "detail", "details", "error_description", "title", "choices"}
 
 // messageOf finds the message of an error, however it is wrapped.
 func messageOf(v any, depth int) string {
@@ -445,8 +445,13 @@ func requestID(header http.Header, secret string) string {
 // cleanID keeps a provider's id only if it is one: short, printable, and not an
 // echo of the key.
 func cleanID(id, secret string) string {
-	if len(id) > 128 || !sendable(id) || Scrub(id, secret) != id {
+	if len(id) > 128 || !sendable(id) {
 		return ""
+	}
+	for i := 0; i+fragment <= len(id); i++ {
+		if strings.Contains(secret, id[i:i+fragment]) {
+			return ""
+		}
 	}
 	return id
 }

@@ -24,7 +24,7 @@ const (
 	// for this long, so that its connection can be used again.
 	drainPatience = 50 * time.Millisecond
 	// An error answer whose body does not come is judged by its status alone.
-	errorPatience = 3 * time.Second
+	errorPatience = 2 * time.Second
 )
 
 // NewHTTPClient makes the client that all providers share. It has no timeout of
@@ -33,7 +33,7 @@ const (
 func NewHTTPClient() *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Client{
-		CheckRedirect: noRedirect,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            dialer.DialContext,
@@ -52,17 +52,17 @@ func NewHTTPClient() *http.Client {
 	}
 }
 
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-// New makes the client of one provider. httpClient is shared, not changed; nil
-// means one of its own.
+// New makes the client of one provider. Of httpClient, which many share, only
+// the transport is used: redirects, cookies and a timeout have no place in a
+// call that carries a key and a deadline. nil means one of its own.
 func New(spec Spec, httpClient *http.Client) Client {
 	if httpClient == nil {
 		httpClient = NewHTTPClient()
 	}
-	own := *httpClient
-	own.CheckRedirect = noRedirect
-	c := &client{name: spec.Name, base: strings.TrimRight(spec.BaseURL, "/"), http: &own}
+	c := &client{name: spec.Name, base: strings.TrimRight(spec.BaseURL, "/"), transport: httpClient.Transport}
+	if c.transport == nil {
+		c.transport = http.DefaultTransport
+	}
 	if c.name == "" {
 		c.name = spec.ID
 	}
@@ -152,10 +152,10 @@ func (a *answer) emit(text string) error {
 
 // client conducts calls in any wire format.
 type client struct {
-	name string
-	base string
-	http *http.Client
-	wire wire
+	name      string
+	base      string
+	transport http.RoundTripper
+	wire      wire
 }
 
 // Complete implements Client.
@@ -226,7 +226,7 @@ func (c *client) send(ctx context.Context, method, path string, body any, secret
 	if secret != "" {
 		c.wire.authorize(req.Header, secret)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, c.broken(ctx, err, "")
 	}

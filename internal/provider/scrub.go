@@ -21,14 +21,14 @@ var (
 	// keyShapes are what keys look like, whole or cut short. What may stand
 	// directly before one in a URL or in escaped JSON is kept.
 	keyShapes = regexp.MustCompile(`(\b|_|%[0-9A-Fa-f]{2}|\\[nrt])` +
-		`(?:(?:sk-|gsk_|xai-|AIza|AQ\.)[\w\-.*•…]{3,}` +
+		`(?:(?:sk-|gsk_|xai-|AIza|AQ\.)[\w\-.*•…]{2,}[\w\-*•…]` +
 		`|eyJ[\w\-]{10,}(?:\.[\w\-]+)*` + // a JSON web token
 		`|ya29\.[\w\-.]{4,})`)
 	keyInHeader = regexp.MustCompile(`(?i)\b(bearer|basic)\s+(?:[\w\-.~+/=*]*[\d*][\w\-.~+/=*]{3,}|[\w\-.~+/=]{24,})`)
 	keyInURL    = regexp.MustCompile(`(?i)([?&](?:key|api[_-]?key|access_token|token)=)[^&\s"'<>]+`)
 	login       = regexp.MustCompile(`://[^/\s@"']+@`)
 	// masked is a key that its owner has made unreadable, but for its ends.
-	masked = regexp.MustCompile(`[\w\-]*(?:\*{2,}|•{2,}|\.{3,}|…)[\w\-*•.…]*`)
+	masked = regexp.MustCompile(`[\w\-]*(?:\*{2,}|•{2,}|\.{3,}|…)(?:[\w\-*•.…]*[\w\-*•…])?`)
 	mask   = regexp.MustCompile(`\*{2,}|•{2,}|\.{3,}|…`)
 	markup = regexp.MustCompile(`<[!/a-zA-Z][^<>]*(?:>|$)`)
 )
@@ -68,7 +68,7 @@ func isMaskedKey(token string, secrets []string) bool {
 		return true
 	}
 	ends := mask.FindAllStringIndex(token, -1)
-	left, right := token[:ends[0][0]], strings.TrimRight(token[ends[len(ends)-1][1]:], ".")
+	left, right := token[:ends[0][0]], token[ends[len(ends)-1][1]:]
 	for _, secret := range secrets {
 		if len(left) >= 2 && hasPrefixFold(secret, left) || len(right) >= 2 && hasPrefixFold(reverse(secret), reverse(right)) {
 			return true
