@@ -103,7 +103,7 @@ func (s *Server) passwordForm(c echo.Context) error {
 func (s *Server) passwordPage(c echo.Context, problem string) views.PasswordPage {
 	operator := callerOf(c).operator
 	return views.PasswordPage{
-		Page: s.page(c, "Password"), Email: operator.Email, MinLength: strconv.Itoa(account.MinPasswordLength),
+		Page: s.page(c, "Password"), Email: operator.Email, MinLength: strconv.Itoa(account.MinPassword),
 		First: !operator.HasPassword, Problem: problem,
 	}
 }
@@ -117,7 +117,7 @@ func (s *Server) setPassword(c echo.Context) error {
 	if fault.KindOf(err) == fault.Invalid && err != nil {
 		var reasons []string
 		for _, detail := range asFault(err).Details {
-			reasons = append(reasons, detail.Message)
+			reasons = append(reasons, "The "+detail.Field+" "+detail.Message+".")
 		}
 		return s.render(c, http.StatusUnprocessableEntity, views.Password(s.passwordPage(c, strings.Join(reasons, " "))))
 	}

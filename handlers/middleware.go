@@ -156,7 +156,7 @@ func (s *Server) admit(c echo.Context, need access) error {
 	default:
 		return err
 	}
-	if (need == admin || need == runner) && operator.Role != account.Admin {
+	if (need == admin || need == runner) && operator.Role != account.RoleAdmin {
 		return fault.New(fault.Forbidden, "Only administrators may do this.")
 	}
 	return nil

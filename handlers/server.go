@@ -51,15 +51,16 @@ type Server struct {
 func (s *Server) Handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
-	e.IPExtractor = clientIP(s.TrustedProxies)
+	e.IPExtractor = ClientIP(s.TrustedProxies)
 	e.Use(s.identify, s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
 	s.register(e)
 	return e
 }
 
-// clientIP trusts X-Forwarded-For only from the proxies named; from anybody else
-// it would let them choose the address that sign-in throttling sees.
-func clientIP(trusted []netip.Prefix) echo.IPExtractor {
+// ClientIP says whose request it is. X-Forwarded-For counts only if it comes from
+// the proxies named; from anybody else it would let them choose the address that
+// sign-in throttling sees.
+func ClientIP(trusted []netip.Prefix) func(*http.Request) string {
 	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()
 	}

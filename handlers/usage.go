@@ -148,12 +148,13 @@ func usageView(r usage.Report, q usage.Query, providerName func(string) string) 
 	return page
 }
 
-// knownCost is nil where nothing of the cost is known.
+// knownCost is nil where nothing of the cost is known. That is so, too, where
+// all that is priced are refusals, which cost nothing.
 func knownCost(sum usage.Sum) *decimal.Decimal {
-	if sum.Priced() == 0 && sum.Unpriced > 0 {
+	cost := sum.Cost.Decimal()
+	if cost.IsZero() && sum.Unpriced > 0 {
 		return nil
 	}
-	cost := sum.Cost.Decimal()
 	return &cost
 }
 

@@ -30,7 +30,7 @@ func operators(ctx context.Context, p *program, args []string) error {
   reset    prints a one-time sign-in link, with which a new password is chosen`)
 	email := set.String("email", "", "the operator's address (not with list)")
 	name := set.String("name", "", "add: how the operator is called")
-	role := set.String("role", string(account.Admin), "add: admin or team_lead")
+	role := set.String("role", string(account.RoleAdmin), "add: admin or team_lead")
 	leads := set.String("learner", "", "add: for a team lead, the address of their own learner account")
 	zone := set.String("timezone", "", "add: like Europe/Berlin; the configured zone if empty")
 	byLink := set.Bool("link", false, "add: print a one-time sign-in link instead of asking for a password")

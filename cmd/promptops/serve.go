@@ -78,7 +78,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		return err
 	}
 	accounts := account.NewStore(f.pool, log)
-	sessions := account.NewSessions(f.pool, account.SessionOptions{Secure: cfg.SecureCookies()})
+	proxies := prefixes(cfg.TrustedProxies)
+	sessions := account.NewSessions(f.pool, account.SessionOptions{Secure: cfg.SecureCookies(), ClientIP: handlers.ClientIP(proxies)})
 	verifier, err := learner.NewVerifier(ctx, learner.Options{
 		SupabaseURL: cfg.SupabaseURL, JWTSecret: f.jwtSecret, AllowAnonymous: cfg.AllowAnonymous,
 	})
@@ -101,7 +102,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	providers.UseSandbox(box.URL)
 
-	demoStore := demo.NewStore(f.pool, keyStore)
+	demoStore := demo.NewStore(f.pool, f.ring)
 
 	server := &handlers.Server{
 		Accounts: accounts, Sessions: sessions,
@@ -112,7 +113,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Assets: assets,
 		Ready: f.ready,
 		Log:   log, Now: time.Now, Zone: cfg.Zone(),
-		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: prefixes(cfg.TrustedProxies),
+		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies,
 	}
 	httpServer := &http.Server{
 		Handler:           server.Handler(),

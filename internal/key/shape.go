@@ -19,11 +19,11 @@ func clean(secret Secret) (Secret, []fault.Field) {
 	s := strings.TrimSpace(string(secret))
 	switch {
 	case s == "":
-		return bad("Give the key.")
+		return bad("is empty; give the key")
 	case len(s) > maxSecret:
-		return bad("This is too long to be a key.")
+		return bad("is too long to be a key")
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }):
-		return bad("A key has no spaces or line breaks. Copy it again.")
+		return bad("has spaces or line breaks in it; copy it again")
 	}
 	return Secret(s), nil
 }

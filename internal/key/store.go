@@ -133,7 +133,7 @@ const defaultPriority = 100
 func (s *Store) AddFallback(ctx context.Context, n NewFallback) (Key, []string, error) {
 	secret, problems := clean(n.Secret)
 	if strings.TrimSpace(n.Label) == "" {
-		problems = append(problems, fault.Field{Field: "label", Message: "Give the key a name by which you will know it."})
+		problems = append(problems, fault.Field{Field: "label", Message: "is empty; give a name by which you will know the key"})
 	}
 	if len(problems) > 0 {
 		return Key{}, nil, fault.InvalidFields(problems)
