@@ -197,7 +197,7 @@ func (c *client) complete(caller context.Context, call Call, a *answer) *Failure
 	a.reply.RequestID = requestID(resp.Header, call.Secret)
 	decoder := c.wire.decoder(call, a)
 	if stream && !isDocument(resp.Header) {
-		return c.readStream(caller, resp, a, decoder, call.Secret, cancel)
+		return c.readStream(caller, resp, decoder, call.Secret, cancel)
 	}
 	return c.readWhole(caller, resp, decoder, call.Secret)
 }
@@ -299,7 +299,7 @@ func (c *client) readWhole(ctx context.Context, resp *http.Response, d decoder, 
 	return c.failure(ctx, err, resp, body.Bytes(), secret)
 }
 
-func (c *client) readStream(ctx context.Context, resp *http.Response, a *answer, d decoder, secret string, cancel func()) *Failure {
+func (c *client) readStream(ctx context.Context, resp *http.Response, d decoder, secret string, cancel func()) *Failure {
 	limited := &io.LimitedReader{R: resp.Body, N: maxStream}
 	events := newEventReader(limited, maxLine)
 	defer events.release()

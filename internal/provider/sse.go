@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"sync"
 )
@@ -57,7 +58,7 @@ func (r *eventReader) next() (event, error) {
 	r.data = r.data[:0]
 	for {
 		line, err := r.line()
-		if err == io.EOF && hasData {
+		if errors.Is(err, io.EOF) && hasData {
 			e.data, e.cut = r.data, true
 			return e, nil
 		}
@@ -126,7 +127,7 @@ func (r *eventReader) line() ([]byte, error) {
 			}
 		}
 		if r.err != nil {
-			if r.err == io.EOF && r.pos < len(r.buf) {
+			if errors.Is(r.err, io.EOF) && r.pos < len(r.buf) {
 				line := r.buf[r.pos:]
 				r.pos = len(r.buf)
 				return line, nil

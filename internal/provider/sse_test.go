@@ -54,7 +54,7 @@ func TestEventReader(t *testing.T) {
 				"whole": strings.NewReader(tt.in), "bytewise": iotest.OneByteReader(strings.NewReader(tt.in)), "data with EOF": iotest.DataErrReader(strings.NewReader(tt.in)),
 			} {
 				got, err := readEvents(r, maxLine)
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					t.Errorf("%s: error %v", name, err)
 				}
 				if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -102,10 +102,10 @@ func FuzzEventReader(f *testing.F) {
 				t.Errorf("an event of %d bytes", len(e))
 			}
 		}
-		if wholeErr == io.EOF {
+		if errors.Is(wholeErr, io.EOF) {
 			lf := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(in)
 			same, err := readEvents(strings.NewReader(lf), limit)
-			if diff := cmp.Diff(whole, same); diff != "" || err != io.EOF {
+			if diff := cmp.Diff(whole, same); diff != "" || !errors.Is(err, io.EOF) {
 				t.Errorf("with other line ends: %v\n%s", err, diff)
 			}
 		}
