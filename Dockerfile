@@ -23,8 +23,10 @@ ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /promptops ./cmd/promptops
 
-# Brings CA certificates and a user without rights, and no shell.
-FROM gcr.io/distroless/static-debian12:nonroot
+# Nothing but the binary, which brings its time zones, and the certificates that
+# providers are verified with.
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /promptops /promptops
 USER 65532:65532
 EXPOSE 8080
