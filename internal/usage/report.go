@@ -129,17 +129,14 @@ func costRatio(part, whole price.USD) float64 {
 	return part.Decimal().Div(whole.Decimal()).InexactFloat64()
 }
 
-// row is what one model did on one day, beside what it did in the whole range.
+// row is what one model did on one day.
 type row struct {
 	Day      int // from 1
 	Provider string
 	Model    string
 	Sum
-	ModelP50 *int32 // milliseconds
-	ModelP95 *int32
-	P50      *int32
-	P95      *int32
-	Runs     int64
+	Durations []int32 // ms; of the model's attempts that were ok, in its first row
+	Runs      int64   // of all rows together
 }
 
 // newReport puts rows together; boundaries are those of Query.
@@ -149,21 +146,29 @@ func newReport(boundaries []time.Time, rows []row) Report {
 		r.Days[i].Start, r.Days[i].End = boundaries[i], boundaries[i+1]
 	}
 	place := map[[2]string]int{} // of a provider's model in r.Models
+	var durations []int32        // of all models
 	for _, row := range rows {
 		name := [2]string{row.Provider, row.Model}
 		at, ok := place[name]
 		if !ok {
 			at = len(r.Models)
 			place[name] = at
-			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model, Latency: latency(row.ModelP50, row.ModelP95)})
+			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model})
 		}
 		r.Models[at].add(row.Sum)
 		day := &r.Days[row.Day-1]
 		day.add(row.Sum)
 		day.Models = append(day.Models, ModelSum{Provider: row.Provider, Model: row.Model, Sum: row.Sum})
-		r.Totals.add(row.Sum)
-		r.Totals.Runs, r.Totals.Latency = row.Runs, latency(row.P50, row.P95)
+		r.Totals.Runs = row.Runs
+		if row.Durations != nil {
+			r.Models[at].Latency = latencyOf(row.Durations)
+			durations = append(durations, row.Durations...)
+		}
 	}
+	for _, m := range r.Models {
+		r.Totals.add(m.Sum)
+	}
+	r.Totals.Latency = latencyOf(durations)
 
 	slices.SortFunc(r.Models, func(a, b ModelRow) int {
 		return cmp.Or(
@@ -185,12 +190,15 @@ func newReport(boundaries []time.Time, rows []row) Report {
 	return r
 }
 
-func latency(p50, p95 *int32) *Latency {
-	if p50 == nil || p95 == nil {
+// latencyOf sorts the durations, which are in milliseconds.
+func latencyOf(durations []int32) *Latency {
+	if len(durations) == 0 {
 		return nil
 	}
-	return &Latency{
-		P50: time.Duration(*p50) * time.Millisecond,
-		P95: time.Duration(*p95) * time.Millisecond,
+	slices.Sort(durations)
+	atLeast := func(percent int) time.Duration {
+		rank := (len(durations)*percent + 99) / 100
+		return time.Duration(durations[rank-1]) * time.Millisecond
 	}
+	return &Latency{P50: atLeast(50), P95: atLeast(95)}
 }

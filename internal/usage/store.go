@@ -65,19 +65,15 @@ func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
 			  from attempts
 			  group by day, provider, model
 			),
-			ranged as ( -- by model, and in the row without a model all together
-			  select provider, model,
-			         percentile_disc(array[0.5, 0.95]) within group (order by duration_ms) filter (where status = 'ok') as latency
+			lasting as ( -- with the first of a model's days, how long all of its attempts took
+			  select provider, model, min(day) as day,
+			         array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations
 			  from attempts
-			  group by rollup ((provider, model))
+			  group by provider, model
 			)
-			select daily.*,
-			       one.latency[1] as model_p50, one.latency[2] as model_p95,
-			       every.latency[1] as p50, every.latency[2] as p95,
-			       (select count(distinct run_id) from attempts) as runs
+			select daily.*, lasting.durations, (select count(distinct run_id) from attempts) as runs
 			from daily
-			join ranged one using (provider, model)
-			join ranged every on every.model is null`,
+			left join lasting using (day, provider, model)`,
 			boundaries, q.From, q.To, q.Provider, q.Model, q.TeamID, q.KeySource)
 		if err != nil {
 			return err
@@ -173,12 +169,14 @@ func (s *Store) read(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	// Sums by day and model of half a year need more than the usual 4 MB to be
-	// hashed, and compiling them takes longer than running them.
+	// hashed, compiling them takes longer than running them, and a plan made for
+	// any days and filters is a bad one for all of them.
 	_, err = tx.Exec(ctx, `
 		select set_config('transaction_read_only', 'on', true),
 		       set_config('statement_timeout', $1, true),
 		       set_config('work_mem', '32MB', true),
-		       set_config('jit', 'off', true)`,
+		       set_config('jit', 'off', true),
+		       set_config('plan_cache_mode', 'force_custom_plan', true)`,
 		fmt.Sprint(timeout.Milliseconds()))
 	if err == nil {
 		err = fn(tx)
