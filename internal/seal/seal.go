@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -44,14 +45,17 @@ type Place struct {
 	Table, Column, Row string
 }
 
+// bytes are what the ciphertext is bound to: quoted, so that no two places read
+// the same.
 func (p Place) bytes() []byte {
-	return []byte(p.Table + "\x00" + p.Column + "\x00" + p.Row)
+	return fmt.Appendf(nil, "%q %q %q", p.Table, p.Column, p.Row)
 }
 
 // ParseRing reads a key ring like "2:base64,1:base64": ids are whole numbers
 // from 1, keys 32 bytes. An error names the entry, never what is in it.
 func ParseRing(s string) (*Ring, error) {
 	ring := &Ring{keys: map[uint32]masterKey{}}
+	idOf := map[string]uint64{} // by key
 	for i, entry := range strings.Split(strings.TrimSpace(s), ",") {
 		idText, encoded, ok := strings.Cut(strings.TrimSpace(entry), ":")
 		id, err := strconv.ParseUint(idText, 10, 32)
@@ -65,6 +69,10 @@ func ParseRing(s string) (*Ring, error) {
 		if _, twice := ring.keys[uint32(id)]; twice {
 			return nil, fmt.Errorf("key %d stands twice in the key ring", id)
 		}
+		if other, twice := idOf[string(key)]; twice {
+			return nil, fmt.Errorf("keys %d and %d of the key ring are the same; a new id needs a new key", other, id)
+		}
+		idOf[string(key)] = id
 		master, err := newMasterKey(key)
 		if err != nil {
 			return nil, fmt.Errorf("key %d of the key ring: %w", id, err)
@@ -151,7 +159,13 @@ func (r *Ring) Has(id uint32) bool {
 }
 
 // Fingerprint is a keyed hash by which a secret is recognised without being
-// opened. It belongs to the ring's first key and names it.
+// opened: HMAC-SHA-256 under a key derived from the ring's first key, cut to 96
+// bits, with that key's id in front.
+//
+// It must outlast a rotation. Hashing under one fixed key of the ring, say the
+// lowest, would change every fingerprint on the day that key is dropped. So each
+// one names its key, who looks for a secret asks for Fingerprints, and whoever
+// seals a secret anew under the first key stores its fingerprint anew with it.
 func (r *Ring) Fingerprint(secret string) string { return r.fingerprint(r.first, secret) }
 
 // Fingerprints are the secret's fingerprints under every key of the ring: one of
@@ -172,14 +186,11 @@ func (r *Ring) fingerprint(id uint32, secret string) string {
 
 const redacted = "[key ring]"
 
-// String redacts.
-func (r *Ring) String() string { return redacted }
-
-// GoString redacts.
-func (r *Ring) GoString() string { return redacted }
+// Format redacts, for every verb.
+func (Ring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue redacts.
-func (r *Ring) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (Ring) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalJSON redacts.
-func (r *Ring) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+// MarshalText redacts, in JSON too.
+func (Ring) MarshalText() ([]byte, error) { return []byte(redacted), nil }
