@@ -29,7 +29,6 @@ func (s *Server) readyz(c echo.Context) error {
 
 // asset serves the built front end.
 func (s *Server) asset(c echo.Context) error {
-	c.Response().Header().Del("Cache-Control")
 	s.Assets.Handler().ServeHTTP(c.Response(), c.Request())
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/static"
 )
 
 // contentSecurityPolicy needs no nonce: nothing is inline.
@@ -69,6 +70,16 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		c.Response().Header().Set("X-Request-ID", x.id.String())
 		return next(c)
 	}
+}
+
+// compressPages sends pages and tables gzipped. Assets are compressed already,
+// and a program reads its answer, or a stream, as it is written.
+func compressPages() echo.MiddlewareFunc {
+	return middleware.GzipWithConfig(middleware.GzipConfig{
+		Skipper:   func(c echo.Context) bool { return isAPI(c) || strings.HasPrefix(c.Request().URL.Path, static.Prefix) },
+		Level:     5,
+		MinLength: 1024,
+	})
 }
 
 // recoverPanics turns a panic into an error for fail.
@@ -160,6 +171,14 @@ func (s *Server) admit(c echo.Context, need access) error {
 		return fault.New(fault.Forbidden, "Only administrators may do this.")
 	}
 	return nil
+}
+
+// recognise notes who is signed in where nobody has to be: on the page that says
+// that there is nothing at an address.
+func (s *Server) recognise(c echo.Context) {
+	if operator, err := s.Sessions.Operator(c.Request(), s.Now()); err == nil {
+		exchangeOf(c).caller = caller{operator: &operator, operatorID: &operator.ID}
+	}
 }
 
 func (s *Server) admitLearner(c echo.Context, x *exchange) error {

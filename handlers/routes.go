@@ -50,10 +50,15 @@ var routes = []route{
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 
-// register hands the table to Echo.
+// register hands the table to Echo. What can be read can also be asked for with
+// HEAD: net/http leaves the body out.
 func (s *Server) register(e *echo.Echo) {
 	for _, r := range routes {
-		e.Add(r.method, r.path, func(c echo.Context) error {
+		methods := []string{r.method}
+		if r.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		e.Match(methods, r.path, func(c echo.Context) error {
 			if err := s.admit(c, r.access); err != nil {
 				return err
 			}

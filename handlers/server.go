@@ -52,7 +52,7 @@ func (s *Server) Handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = ClientIP(s.TrustedProxies)
-	e.Use(s.identify, s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
+	e.Use(s.identify, compressPages(), s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
 	s.register(e)
 	return e
 }

@@ -1,0 +1,211 @@
+package handlers_test
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"github.com/promptcademy/promptops/internal/account"
+)
+
+// outcome is what became of a request, as far as permission goes.
+type outcome string
+
+const (
+	open      outcome = "open"       // let in: 200, 204, a redirect to somewhere else, or a complaint about what was sent
+	toSignIn  outcome = "to sign-in" // sent to sign in
+	unknown   outcome = "401"
+	forbidden outcome = "403"
+	absent    outcome = "404"
+)
+
+// permissions says of every route what becomes of whom: somebody unknown, a
+// learner with an access token, a team lead, an admin.
+var permissions = map[string][4]outcome{
+	"GET /healthz":     {open, open, open, open},
+	"GET /readyz":      {open, open, open, open},
+	"GET /static/*":    {absent, absent, absent, absent}, // there is no file "*"
+	"GET /favicon.ico": {open, open, open, open},
+
+	"GET /sign-in":              {open, open, open, open},
+	"POST /sign-in":             {open, open, open, open},
+	"GET /sign-in/link/:token":  {absent, absent, absent, absent}, // nor such a link
+	"POST /sign-in/link/:token": {absent, absent, absent, absent},
+	"POST /sign-out":            {open, open, open, open},
+	"GET /account/password":     {toSignIn, toSignIn, open, open},
+	"POST /account/password":    {toSignIn, toSignIn, open, open},
+	"POST /preferences/theme":   {open, open, open, open},
+
+	"POST /api/ai/run": {unknown, open, forbidden, open},
+
+	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
+	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
+	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
+	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
+	"POST /playground": {toSignIn, toSignIn, forbidden, open},
+	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
+}
+
+func TestEveryRouteForEveryRole(t *testing.T) {
+	s := newSite(t)
+	roles := []string{"nobody", "learner", "team lead", "admin"}
+	token := s.token(s.learner("ada@example.org"))
+	lead, admin := s.operator("lead@example.org", account.RoleTeamLead, ""), s.operator("admin@example.org", account.RoleAdmin, "")
+
+	registered := map[string]bool{}
+	for _, route := range s.Handler().(*echo.Echo).Routes() {
+		name := route.Method + " " + route.Path
+		registered[name] = true
+		want, classified := permissions[name]
+		if route.Method == http.MethodHead {
+			want, classified = permissions["GET "+route.Path]
+		}
+		if !classified {
+			t.Errorf("%s is new: say in permissions who may use it", name)
+			continue
+		}
+		for i, role := range roles {
+			var who *visitor
+			var header []string
+			switch role {
+			case "learner":
+				header = []string{"Authorization", "Bearer " + token}
+				fallthrough
+			case "nobody":
+				who = s.visitor()
+			case "team lead":
+				who = s.visitor(s.session(lead))
+			case "admin":
+				who = s.visitor(s.session(admin))
+			}
+			answer := who.send(route.Method, route.Path, strings.NewReader(`{}`), append(header, "Content-Type", "application/json")...)
+			if got := outcomeOf(answer); got != want[i] {
+				t.Errorf("%s by %s: %s (status %d), want %s", name, role, got, answer.StatusCode, want[i])
+			}
+		}
+	}
+	for name := range permissions {
+		if !registered[name] {
+			t.Errorf("there is no route %s any more: remove it from permissions", name)
+		}
+	}
+}
+
+func outcomeOf(r reply) outcome {
+	location := r.Header.Get("Location")
+	switch r.StatusCode {
+	case http.StatusUnauthorized:
+		return unknown
+	case http.StatusForbidden:
+		return forbidden
+	case http.StatusNotFound:
+		return absent
+	case http.StatusSeeOther:
+		if strings.HasPrefix(location, "/sign-in") && r.Request.URL.Path != "/sign-out" {
+			return toSignIn
+		}
+		return open
+	case http.StatusOK, http.StatusNoContent, http.StatusMovedPermanently, http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return open
+	default:
+		return outcome(r.Status)
+	}
+}
+
+// Reading changes nothing: not for a mail scanner, not for a browser that
+// fetches ahead.
+func TestNoGETChangesAnything(t *testing.T) {
+	s := newSite(t).withKeys("openai")
+	s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK)
+	admin := s.operator("admin@example.org", account.RoleAdmin, "")
+	link, err := s.Accounts.CreateLink(t.Context(), admin.ID, 1<<40, s.Clock.Now())
+	must(t, err)
+	session := s.session(admin)
+
+	before := s.rows(t)
+	for _, route := range s.Handler().(*echo.Echo).Routes() {
+		if route.Method != http.MethodGet && route.Method != http.MethodHead {
+			continue
+		}
+		path := strings.ReplaceAll(route.Path, ":token", link)
+		s.visitor().send(route.Method, path, nil)
+		s.visitor(session).send(route.Method, path+"?range=7d&theme=dark&prompt=x&models=openai/gpt-5-mini", nil)
+	}
+	if diff := cmp.Diff(before, s.rows(t)); diff != "" {
+		t.Errorf("rows, by table (-before +after):\n%s", diff)
+	}
+}
+
+// table is how many rows there are, and the sum of their contents where there
+// are not too many to look.
+type table struct {
+	Rows    int64
+	Content int64
+}
+
+func (s *site) rows(t *testing.T) map[string]table {
+	t.Helper()
+	rows, err := s.DB.Query(t.Context(), `
+		select format('%I.%I', schemaname, tablename)
+		from pg_tables
+		where schemaname in ('public', 'ops', 'auth')`)
+	must(t, err)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	found := map[string]table{}
+	for _, name := range names {
+		var all table
+		must(t, s.DB.QueryRow(t.Context(), `select count(*) from `+name).Scan(&all.Rows))
+		if all.Rows < 1000 {
+			must(t, s.DB.QueryRow(t.Context(), `select coalesce(sum(hashtext(t::text)), 0) from `+name+` t`).Scan(&all.Content))
+		}
+		found[name] = all
+	}
+	if len(found) < 20 || found["ops.sign_in_links"].Rows != 1 {
+		t.Fatalf("these are not all the tables: %v", slices.Sorted(maps.Keys(found)))
+	}
+	return found
+}
+
+func TestUnknownAddressesAndVerbs(t *testing.T) {
+	s := newSite(t)
+	admin := s.as(account.RoleAdmin)
+	admin.get("/nothing").wants(t, http.StatusNotFound).shows(t, "Promptcademy Ops", "Go to the start", "Sign out")
+	s.visitor().get("/nothing").wants(t, http.StatusNotFound).shows(t, "Promptcademy Ops", "Go to sign-in")
+	for _, path := range []string{"/usage", "/usage.csv", "/", "/healthz"} {
+		answer := admin.send(http.MethodDelete, path, nil).wants(t, http.StatusMethodNotAllowed)
+		if answer.Header.Get("Allow") == "" {
+			t.Errorf("DELETE %s: Allow is missing", path)
+		}
+	}
+}
+
+func TestHEADIsGETWithoutTheBody(t *testing.T) {
+	s := newSite(t)
+	admin := s.as(account.RoleAdmin)
+	for _, path := range []string{"/healthz", "/readyz", "/account/password", "/usage", "/usage.csv"} {
+		get, head := admin.get(path).wants(t, http.StatusOK), admin.send(http.MethodHead, path, nil).wants(t, http.StatusOK)
+		if head.Text != "" || head.Header.Get("Content-Type") != get.Header.Get("Content-Type") {
+			t.Errorf("HEAD %s: %q with %d bytes, GET says %q", path, head.Header.Get("Content-Type"), len(head.Text), get.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestPagesAreCompressed(t *testing.T) {
+	s := newSite(t)
+	admin := s.as(account.RoleAdmin)
+	for path, want := range map[string]string{
+		"/usage": "gzip", "/playground": "gzip", "/nothing": "", "/healthz": "", "/api/nothing": "",
+		s.Assets.URL("style.css"): "gzip", // by static
+	} {
+		if got := admin.get(path, "Accept-Encoding", "gzip").Header.Get("Content-Encoding"); got != want {
+			t.Errorf("%s has the Content-Encoding %q, want %q", path, got, want)
+		}
+	}
+}
