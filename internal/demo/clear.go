@@ -1,0 +1,111 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/postgres"
+)
+
+// Counts says how much the demo is.
+type Counts struct {
+	Learners     int64
+	Teams        int64
+	Templates    int64
+	Lessons      int64
+	FallbackKeys int64
+	Runs         int64
+	Attempts     int64
+}
+
+// demoRuns finds the runs that are part of the demo: those of demo learners, and
+// whosever a fallback key of the demo was used for, since that reached no real
+// provider.
+const demoRuns = `
+	select id, created_at from public.prompt_runs
+	where user_id in (select id from ops.demo_records where kind = 'learner')
+	union
+	select run_id, created_at from public.prompt_attempts
+	where fallback_key_id in (select id from ops.demo_records where kind = 'fallback_key')`
+
+// Count says what Clear would remove.
+func (s *Store) Count(ctx context.Context) (Counts, error) {
+	counts, err := count(ctx, s.db)
+	return counts, postgres.Fault(err)
+}
+
+func count(ctx context.Context, db postgres.DB) (Counts, error) {
+	rows, err := db.Query(ctx, `
+		with runs as (`+demoRuns+`)
+		select count(*) filter (where kind = 'learner') as learners,
+		       count(*) filter (where kind = 'team') as teams,
+		       count(*) filter (where kind = 'template') as templates,
+		       count(*) filter (where kind = 'lesson') as lessons,
+		       count(*) filter (where kind = 'fallback_key') as fallback_keys,
+		       (select count(*) from runs) as runs,
+		       (select count(*) from public.prompt_attempts where (run_id, created_at) in (select id, created_at from runs)) as attempts
+		from ops.demo_records`)
+	if err != nil {
+		return Counts{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Counts])
+}
+
+// Clear removes the demo, all of it or, if anything fails, nothing, and says how
+// much it was. Where there is none it does nothing.
+//
+// With demo learners goes whatever is theirs, also what they did after Load. With
+// demo teams, lessons and templates go real learners' memberships, progress and
+// events there. Real learners' runs stay, without the demo team or template they
+// were made with; but runs that a demo key answered go, as they cost nothing.
+func (s *Store) Clear(ctx context.Context) (Counts, error) {
+	var counts Counts
+	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) (err error) {
+		if err := alone(ctx, tx); err != nil {
+			return err
+		}
+		// Otherwise a run that starts meanwhile would be left behind.
+		_, err = tx.Exec(ctx, `lock table public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode`)
+		if err != nil {
+			return err
+		}
+		if counts, err = count(ctx, tx); err != nil {
+			return err
+		}
+		for _, sql := range []string{
+			// Attempts and contents go along.
+			`delete from public.prompt_runs where (id, created_at) in (` + demoRuns + `)`,
+
+			`update public.prompt_runs set team_id = null ` + ofDemo("team_id", kindTeam),
+			`update public.prompt_attempts set team_id = null ` + ofDemo("team_id", kindTeam),
+			`update public.prompt_contents set team_id = null ` + ofDemo("team_id", kindTeam),
+			`update public.prompt_runs set template_id = null ` + ofDemo("template_id", kindTemplate),
+			`update public.prompt_attempts set template_id = null ` + ofDemo("template_id", kindTemplate),
+
+			// Memberships, keys, shares, events and progress go along.
+			`delete from public.prompt_templates ` + ofDemo("owner_id", kindLearner),
+			`delete from public.prompt_templates ` + ofDemo("id", kindTemplate),
+			`delete from public.lessons ` + ofDemo("id", kindLesson),
+			`delete from public.teams ` + ofDemo("id", kindTeam),
+			`delete from public.template_events ` + ofDemo("user_id", kindLearner),
+			`delete from auth.users ` + ofDemo("id", kindLearner),
+			`delete from ops.fallback_keys ` + ofDemo("id", kindFallbackKey),
+			`delete from ops.demo_records`,
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Counts{}, postgres.Fault(fmt.Errorf("clear demo data: %w", err))
+	}
+	return counts, nil
+}
+
+func ofDemo(column, kind string) string {
+	return fmt.Sprintf(`where %s in (select id from ops.demo_records where kind = '%s')`, column, kind)
+}
