@@ -43,7 +43,7 @@ func (l loader) load(ctx context.Context) error {
 	return nil
 }
 
-// copy stores rows, and puts those with an id of a kind on record.
+// copyRows stores rows in a table; columns are separated by spaces.
 func copyRows[T any](ctx context.Context, tx pgx.Tx, table string, columns string, all []T, values func(T) []any) error {
 	schema, name, _ := strings.Cut(table, ".")
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{schema, name}, strings.Fields(columns),
@@ -54,6 +54,7 @@ func copyRows[T any](ctx context.Context, tx pgx.Tx, table string, columns strin
 	return nil
 }
 
+// record keeps for Clear what was made.
 func (l loader) record(ctx context.Context, kind string, ids []uuid.UUID) error {
 	return copyRows(ctx, l.tx, "ops.demo_records", "kind id", ids, func(id uuid.UUID) []any { return []any{kind, id} })
 }

@@ -36,34 +36,34 @@ func (m model) share(at time.Time) float64 {
 	return share
 }
 
-func date(year int, month time.Month, day int) time.Time {
-	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+func in2026(month time.Month, day int) time.Time {
+	return time.Date(2026, month, day, 0, 0, 0, 0, time.UTC)
 }
 
 var models = []model{
-	{"openai", "gpt-5-mini", 24, time.Time{}, date(2026, 9, 20), 420, 7, 0.35, true},
-	{"openai", "gpt-5.4-mini", 9, time.Time{}, date(2026, 10, 1), 460, 8, 0.3, true},
-	{"openai", "gpt-5.6-luna", 7, date(2026, 7, 1), time.Time{}, 380, 6, 0.3, true},
-	{"openai", "gpt-5.6-sol", 4, time.Time{}, date(2026, 9, 29), 900, 14, 0.5, true},
-	{"openai", "gpt-6-luna", 16, date(2026, 9, 15), time.Time{}, 310, 5, 0.25, true},
-	{"openai", "gpt-6.1-sol", 9, date(2026, 9, 29), time.Time{}, 820, 12, 0.45, true},
-	{"openai", "gpt-6.1-terra", 7, date(2026, 10, 26), time.Time{}, 520, 8, 0.4, true},
-	{"anthropic", "claude-haiku-4-5", 15, time.Time{}, date(2026, 10, 7), 480, 8, 0, true},
-	{"anthropic", "claude-sonnet-4-6", 5, time.Time{}, date(2026, 7, 15), 900, 15, 0, true},
-	{"anthropic", "claude-sonnet-5", 9, date(2026, 6, 20), date(2026, 10, 7), 850, 14, 0, true},
-	{"anthropic", "claude-opus-5", 3, date(2026, 6, 20), time.Time{}, 1400, 24, 0, true},
-	{"anthropic", "claude-haiku-5-5", 15, date(2026, 10, 7), time.Time{}, 350, 6, 0, true},
-	{"anthropic", "claude-sonnet-5-5", 12, date(2026, 10, 7), time.Time{}, 780, 12, 0, true},
-	{"google", "gemini-2.5-flash", 10, time.Time{}, date(2026, 8, 10), 500, 5, 0.3, true},
+	{"openai", "gpt-5-mini", 24, time.Time{}, in2026(9, 20), 420, 7, 0.35, true},
+	{"openai", "gpt-5.4-mini", 9, time.Time{}, in2026(10, 1), 460, 8, 0.3, true},
+	{"openai", "gpt-5.6-luna", 7, in2026(7, 1), time.Time{}, 380, 6, 0.3, true},
+	{"openai", "gpt-5.6-sol", 4, time.Time{}, in2026(9, 29), 900, 14, 0.5, true},
+	{"openai", "gpt-6-luna", 16, in2026(9, 15), time.Time{}, 310, 5, 0.25, true},
+	{"openai", "gpt-6.1-sol", 9, in2026(9, 29), time.Time{}, 820, 12, 0.45, true},
+	{"openai", "gpt-6.1-terra", 7, in2026(10, 26), time.Time{}, 520, 8, 0.4, true},
+	{"anthropic", "claude-haiku-4-5", 15, time.Time{}, in2026(10, 7), 480, 8, 0, true},
+	{"anthropic", "claude-sonnet-4-6", 5, time.Time{}, in2026(7, 15), 900, 15, 0, true},
+	{"anthropic", "claude-sonnet-5", 9, in2026(6, 20), in2026(10, 7), 850, 14, 0, true},
+	{"anthropic", "claude-opus-5", 3, in2026(6, 20), time.Time{}, 1400, 24, 0, true},
+	{"anthropic", "claude-haiku-5-5", 15, in2026(10, 7), time.Time{}, 350, 6, 0, true},
+	{"anthropic", "claude-sonnet-5-5", 12, in2026(10, 7), time.Time{}, 780, 12, 0, true},
+	{"google", "gemini-2.5-flash", 10, time.Time{}, in2026(8, 10), 500, 5, 0.3, true},
 	{"google", "gemini-3.5-flash-lite", 6, time.Time{}, time.Time{}, 300, 4, 0.1, true},
-	{"google", "gemini-3.8-flash", 9, date(2026, 8, 10), time.Time{}, 430, 5, 0.3, true},
+	{"google", "gemini-3.8-flash", 9, in2026(8, 10), time.Time{}, 430, 5, 0.3, true},
 	{"mistral", "mistral-small-2603", 5, time.Time{}, time.Time{}, 350, 6, 0, false},
 	{"mistral", "mistral-large-2512", 2, time.Time{}, time.Time{}, 700, 13, 0, false},
 	{"groq", "openai/gpt-oss-120b", 4, time.Time{}, time.Time{}, 120, 1.8, 0.3, false},
 	{"deepseek", "deepseek-v4-flash", 3, time.Time{}, time.Time{}, 900, 11, 0.2, true},
 	{"xai", "grok-4.3", 2, time.Time{}, time.Time{}, 700, 9, 0.4, false},
-	{"openrouter", "z-ai/glm-5.2", 2, date(2026, 8, 1), time.Time{}, 800, 11, 0.2, false},
-	{"openrouter", "preview/unlisted-model", 0.8, date(2026, 10, 10), time.Time{}, 600, 9, 0, false}, // has no price
+	{"openrouter", "z-ai/glm-5.2", 2, in2026(8, 1), time.Time{}, 800, 11, 0.2, false},
+	{"openrouter", "preview/unlisted-model", 0.8, in2026(10, 10), time.Time{}, 600, 9, 0, false}, // has no price
 }
 
 // spikeModels are what a team used on the one day that cost too much.

@@ -196,7 +196,7 @@ func (g *generator) choosePrompt(r *run) {
 		r.prompt = strings.ReplaceAll(r.prompt, s.placeholder, pick(g, s.values))
 	}
 	if g.chance(0.7) {
-		g.event(t, r.learner, "viewed", r.at.Add(-time.Second-g.upTo(time.Minute)))
+		g.event(t, r.learner, "viewed", latest(t.createdAt, r.at.Add(-time.Second-g.upTo(time.Minute))))
 	}
 	g.event(t, r.learner, "used", r.at)
 	if g.chance(0.02) {

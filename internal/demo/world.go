@@ -140,12 +140,11 @@ func (g *generator) makeLearners() {
 	names := map[string]bool{}
 	for i := range learnerCount {
 		l := &learner{id: g.id(), eagerness: g.lognormal(1, 0.9)}
-		switch {
-		case i == 0: // the one that the README tries the endpoint with
+		if i == 0 { // the one that the README tries the endpoint with
 			l.name, l.email, l.eagerness = "Ada Marlowe", Learner, 3
 			l.signedUpAt = g.w.first.Add(9 * time.Hour)
 			l.keys = []*userKey{{provider: "openai", addedAt: l.signedUpAt.Add(26 * time.Hour)}}
-		default:
+		} else {
 			l.name = g.newName(names)
 			l.email = address(l.name)
 			g.signUp(l, i)
