@@ -54,11 +54,14 @@ type Key struct {
 func (k Key) place() seal.Place { return placeOf(k.Source, k.ID) }
 
 func placeOf(source Source, id uuid.UUID) seal.Place {
-	table := "public.user_api_keys"
+	return seal.Place{Table: tableOf(source), Column: "ciphertext", Row: id.String()}
+}
+
+func tableOf(source Source) string {
 	if source == Fallback {
-		table = "ops.fallback_keys"
+		return "ops.fallback_keys"
 	}
-	return seal.Place{Table: table, Column: "ciphertext", Row: id.String()}
+	return "public.user_api_keys"
 }
 
 // Secret is a provider key in the clear. It redacts itself wherever it is

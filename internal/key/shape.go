@@ -4,29 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode/utf8"
-
-	"github.com/promptcademy/promptops/internal/fault"
 )
-
-const maxSecret = 1000 // bytes; the longest that a provider hands out has about 200
-
-// clean trims what pasting adds around a key and says what cannot be one.
-func clean(secret Secret) (Secret, []fault.Field) {
-	bad := func(message string) (Secret, []fault.Field) {
-		return "", []fault.Field{{Field: "secret", Message: message}}
-	}
-	s := strings.TrimSpace(string(secret))
-	switch {
-	case s == "":
-		return bad("is empty; give the key")
-	case len(s) > maxSecret:
-		return bad("is too long to be a key")
-	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }):
-		return bad("has spaces or line breaks in it; copy it again")
-	}
-	return Secret(s), nil
-}
 
 // shapes are what providers' keys look like today. Providers change them, so a
 // key of another shape is stored all the same, with a warning.

@@ -2,6 +2,7 @@ package key
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
-	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -106,94 +106,68 @@ func (s *Store) Open(k Key) (Secret, error) {
 	return Secret(plaintext), err
 }
 
-// NewFallback is a fallback key to be added.
-type NewFallback struct {
-	Provider      string
-	Label         string
-	Secret        Secret
-	Priority      int        // lowest first; 0: after the others
-	Models        []string   // the provider's own names; empty: every model
-	MonthlyCapUSD *price.USD // nil: no cap
-	Sandbox       bool
-}
-
-// NewUser is a learner's own key to be added.
-type NewUser struct {
-	LearnerID uuid.UUID
-	Provider  string
-	Label     string
-	Secret    Secret
-}
-
-const defaultPriority = 100
-
 // AddFallback seals and stores a fallback key. Bad values are fault.Invalid, a
 // key that is there already fault.Conflict. Warnings say what looks strange
 // about a key that was stored all the same.
 func (s *Store) AddFallback(ctx context.Context, n NewFallback) (Key, []string, error) {
-	secret, problems := clean(n.Secret)
-	if strings.TrimSpace(n.Label) == "" {
-		problems = append(problems, fault.Field{Field: "label", Message: "is empty; give a name by which you will know the key"})
-	}
-	if len(problems) > 0 {
-		return Key{}, nil, fault.InvalidFields(problems)
-	}
-	if n.Priority == 0 {
-		n.Priority = defaultPriority
+	if err := n.clean(); err != nil {
+		return Key{}, nil, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Key{}, nil, err
 	}
-	return s.add(ctx, secret, n.Provider,
-		`select label from ops.fallback_keys where provider = $1 and fingerprint = any($2)`, nil,
+	return s.add(ctx, n.Provider, n.Secret,
+		`select label from ops.fallback_keys where provider = $1 and fingerprint = any($2)`,
+		[]any{n.Provider, s.ring.Fingerprints(string(n.Secret))},
 		`insert into ops.fallback_keys (id, provider, label, ciphertext, fingerprint, last_four, priority, models, monthly_cap_usd, sandbox)
 		 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		 on conflict (provider, fingerprint) do nothing
 		 returning `+fallbackColumns,
-		id, n.Provider, strings.TrimSpace(n.Label), s.ring.Seal([]byte(secret), placeOf(Fallback, id)), s.ring.Fingerprint(string(secret)), lastFour(secret),
+		id, n.Provider, n.Label, s.ring.Seal([]byte(n.Secret), placeOf(Fallback, id)), s.ring.Fingerprint(string(n.Secret)), lastFour(n.Secret),
 		n.Priority, n.Models, n.MonthlyCapUSD, n.Sandbox)
 }
 
 // AddUser seals and stores a learner's own key, like AddFallback.
 func (s *Store) AddUser(ctx context.Context, n NewUser) (Key, []string, error) {
-	secret, problems := clean(n.Secret)
-	if len(problems) > 0 {
-		return Key{}, nil, fault.InvalidFields(problems)
+	if err := n.clean(); err != nil {
+		return Key{}, nil, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Key{}, nil, err
 	}
-	return s.add(ctx, secret, n.Provider,
-		`select label from public.user_api_keys where provider = $1 and fingerprint = any($2) and user_id = $3`, []any{n.LearnerID},
+	return s.add(ctx, n.Provider, n.Secret,
+		`select label from public.user_api_keys where provider = $1 and fingerprint = any($2) and user_id = $3`,
+		[]any{n.Provider, s.ring.Fingerprints(string(n.Secret)), n.LearnerID},
 		`insert into public.user_api_keys (id, user_id, provider, label, ciphertext, fingerprint, last_four)
 		 values ($1, $2, $3, $4, $5, $6, $7)
+		 on conflict (user_id, provider, fingerprint) do nothing
 		 returning `+userColumns,
-		id, n.LearnerID, n.Provider, strings.TrimSpace(n.Label), s.ring.Seal([]byte(secret), placeOf(User, id)), s.ring.Fingerprint(string(secret)), lastFour(secret))
+		id, n.LearnerID, n.Provider, n.Label, s.ring.Seal([]byte(n.Secret), placeOf(User, id)), s.ring.Fingerprint(string(n.Secret)), lastFour(n.Secret))
 }
 
-// add stores a key unless its twin is there. Two programs that add the same key
-// at once meet at the unique constraint.
-func (s *Store) add(ctx context.Context, secret Secret, provider, findTwin string, more []any, insert string, args ...any) (Key, []string, error) {
-	twin := func(label string) error {
-		return fault.New(fault.Conflict, "This key is stored already, as %q.", label)
+// add stores a key unless its twin is there. The twin may come while we look:
+// then the insert meets it.
+func (s *Store) add(ctx context.Context, provider string, secret Secret, findTwin string, twinArgs []any, insert string, args ...any) (Key, []string, error) {
+	for range 2 {
+		var label string
+		err := s.db.QueryRow(ctx, findTwin, twinArgs...).Scan(&label)
+		if err == nil {
+			return Key{}, nil, fault.New(fault.Conflict, "This key is stored already, as %q.", label)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return Key{}, nil, postgres.Fault(err)
+		}
+		added, err := s.query(ctx, insert, args...)
+		if err != nil {
+			return Key{}, nil, err
+		}
+		if len(added) > 0 {
+			return added[0], strange(provider, secret), nil
+		}
 	}
-	var label string
-	err := s.db.QueryRow(ctx, findTwin, append([]any{provider, s.ring.Fingerprints(string(secret))}, more...)...).Scan(&label)
-	if err == nil {
-		return Key{}, nil, twin(label)
-	}
-	if err != pgx.ErrNoRows {
-		return Key{}, nil, postgres.Fault(err)
-	}
-	keys, err := s.query(ctx, insert, args...)
-	if postgres.IsUnique(err, "") {
-		return Key{}, nil, twin("another key").(*fault.Error).Because(err)
-	}
-	if err != nil {
-		return Key{}, nil, err
-	}
-	return keys[0], strange(provider, secret), nil
+	return Key{}, nil, fault.New(fault.Conflict, "This key is being changed right now. Try again.")
 }
 
 // CheckRing refuses to go on when a stored key was sealed with a master key that

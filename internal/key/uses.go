@@ -63,7 +63,7 @@ func (u *Uses) Flush(ctx context.Context) error {
 	u.mu.Unlock()
 
 	var batch pgx.Batch
-	for source, table := range map[Source]string{User: "public.user_api_keys", Fallback: "ops.fallback_keys"} {
+	for _, source := range []Source{User, Fallback} { // on every node in this order, lest two wait for each other
 		var ids []uuid.UUID
 		var times []time.Time
 		for id, at := range noted[source] {
@@ -71,7 +71,7 @@ func (u *Uses) Flush(ctx context.Context) error {
 		}
 		if len(ids) > 0 {
 			batch.Queue(`
-				update `+table+` k
+				update `+tableOf(source)+` k
 				set last_used_at = greatest(k.last_used_at, u.at)
 				from unnest($1::uuid[], $2::timestamptz[]) as u (id, at)
 				where k.id = u.id`, ids, times)
