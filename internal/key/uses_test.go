@@ -3,7 +3,6 @@ package key
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -16,7 +15,7 @@ import (
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // lastUsed is what the database says, by key id.
 func lastUsed(t testing.TB, db postgres.DB) map[uuid.UUID]*time.Time {
