@@ -135,7 +135,7 @@ type row struct {
 	Provider string
 	Model    string
 	Sum
-	Durations []int32 // ms; of the model's attempts that were ok, in its first row
+	Durations []int32 // ms; of the attempts that were ok
 	Runs      int64   // of all rows together
 }
 
@@ -146,7 +146,7 @@ func newReport(boundaries []time.Time, rows []row) Report {
 		r.Days[i].Start, r.Days[i].End = boundaries[i], boundaries[i+1]
 	}
 	place := map[[2]string]int{} // of a provider's model in r.Models
-	var durations []int32        // of all models
+	var durations [][]int32      // by that place
 	for _, row := range rows {
 		name := [2]string{row.Provider, row.Model}
 		at, ok := place[name]
@@ -154,21 +154,20 @@ func newReport(boundaries []time.Time, rows []row) Report {
 			at = len(r.Models)
 			place[name] = at
 			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model})
+			durations = append(durations, nil)
 		}
 		r.Models[at].add(row.Sum)
+		durations[at] = append(durations[at], row.Durations...)
 		day := &r.Days[row.Day-1]
 		day.add(row.Sum)
 		day.Models = append(day.Models, ModelSum{Provider: row.Provider, Model: row.Model, Sum: row.Sum})
 		r.Totals.Runs = row.Runs
-		if row.Durations != nil {
-			r.Models[at].Latency = latencyOf(row.Durations)
-			durations = append(durations, row.Durations...)
-		}
 	}
-	for _, m := range r.Models {
-		r.Totals.add(m.Sum)
+	for at := range r.Models {
+		r.Models[at].Latency = latencyOf(durations[at])
+		r.Totals.add(r.Models[at].Sum)
 	}
-	r.Totals.Latency = latencyOf(durations)
+	r.Totals.Latency = latencyOf(slices.Concat(durations...))
 
 	slices.SortFunc(r.Models, func(a, b ModelRow) int {
 		return cmp.Or(

@@ -45,35 +45,26 @@ func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
 			    and ($5 = '' or model = $5)
 			    and ($6::uuid is null or team_id = $6)
 			    and ($7 = '' or key_source = $7)
-			),
-			daily as (
-			  select day, provider, model,
-			         count(*) as attempts,
-			         count(*) filter (where status = 'running') as running,
-			         count(*) filter (where status in ('error', 'interrupted')) as errors,
-			         count(*) filter (where status = 'cancelled') as cancelled,
-			         count(*) filter (where key_source = 'fallback') as fallback,
-			         coalesce(sum(input_tokens), 0)::bigint as input,
-			         coalesce(sum(cached_input_tokens), 0)::bigint as cached_input,
-			         coalesce(sum(cache_write_tokens), 0)::bigint as cache_write,
-			         coalesce(sum(output_tokens), 0)::bigint as output,
-			         coalesce(sum(reasoning_tokens), 0)::bigint as reasoning,
-			         count(*) filter (where input_tokens is null and status not in ('running', 'error')) as unknown_usage,
-			         coalesce(sum(cost_usd), 0) as cost,
-			         coalesce(sum(cost_usd) filter (where key_source = 'fallback'), 0) as fallback_cost,
-			         count(*) filter (where cost_usd is null and status <> 'running') as unpriced
-			  from attempts
-			  group by day, provider, model
-			),
-			lasting as ( -- with the first of a model's days, how long all of its attempts took
-			  select provider, model, min(day) as day,
-			         array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations
-			  from attempts
-			  group by provider, model
 			)
-			select daily.*, lasting.durations, (select count(distinct run_id) from attempts) as runs
-			from daily
-			left join lasting using (day, provider, model)`,
+			select day, provider, model,
+			       count(*) as attempts,
+			       count(*) filter (where status = 'running') as running,
+			       count(*) filter (where status in ('error', 'interrupted')) as errors,
+			       count(*) filter (where status = 'cancelled') as cancelled,
+			       count(*) filter (where key_source = 'fallback') as fallback,
+			       coalesce(sum(input_tokens), 0)::bigint as input,
+			       coalesce(sum(cached_input_tokens), 0)::bigint as cached_input,
+			       coalesce(sum(cache_write_tokens), 0)::bigint as cache_write,
+			       coalesce(sum(output_tokens), 0)::bigint as output,
+			       coalesce(sum(reasoning_tokens), 0)::bigint as reasoning,
+			       count(*) filter (where input_tokens is null and status not in ('running', 'error')) as unknown_usage,
+			       coalesce(sum(cost_usd), 0) as cost,
+			       coalesce(sum(cost_usd) filter (where key_source = 'fallback'), 0) as fallback_cost,
+			       count(*) filter (where cost_usd is null and status <> 'running') as unpriced,
+			       array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations,
+			       (select count(distinct run_id) from attempts) as runs
+			from attempts
+			group by day, provider, model`,
 			boundaries, q.From, q.To, q.Provider, q.Model, q.TeamID, q.KeySource)
 		if err != nil {
 			return err
