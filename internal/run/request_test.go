@@ -2,14 +2,12 @@ package run
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptcademy/promptops/internal/fault"
-	"github.com/promptcademy/promptops/internal/provider"
 )
 
 func knownProvider(id string) bool { return id == "openai" || id == "anthropic" || id == "openrouter" }
@@ -113,40 +111,4 @@ func FuzzParseRequest(f *testing.F) {
 			t.Fatalf("accepted %+v", req)
 		}
 	})
-}
-
-func TestConversation(t *testing.T) {
-	id := NewID(CreatedAt([16]byte{}))
-	user := func(text string) provider.Message { return provider.Message{Role: provider.RoleUser, Content: text} }
-	system := provider.Message{Role: provider.RoleSystem, Content: "Be brief"}
-	for _, test := range []struct {
-		name    string
-		req     Request
-		body    string
-		want    []provider.Message
-		refused string
-	}{
-		{"prompt", Request{Prompt: "Hi {{x}}", System: "Be brief"}, "", []provider.Message{system, user("Hi {{x}}")}, ""},
-		{"messages", Request{Messages: []provider.Message{user("a"), user("b")}}, "", []provider.Message{user("a"), user("b")}, ""},
-		{"template alone", Request{TemplateID: &id, Variables: map[string]string{"who": "{{me}}"}}, "For {{ who }}", []provider.Message{user("For {{me}}")}, ""},
-		{"template with own wording", Request{TemplateID: &id, Prompt: "Dear {{who}}", Variables: map[string]string{"who": "Ada"}}, "For {{who}}", []provider.Message{user("Dear Ada")}, ""},
-		{"value without placeholder in own wording", Request{TemplateID: &id, Prompt: "Dear Ada", Variables: map[string]string{"who": "Ada"}}, "For {{who}}", []provider.Message{user("Dear Ada")}, ""},
-		{"missing and surplus", Request{TemplateID: &id, Variables: map[string]string{"z": ""}}, "{{b}} {{a}} {{b}}", nil, "variables.a variables.b variables.z"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := conversation(test.req, test.body)
-			refused := ""
-			if f, ok := errors.AsType[*fault.Error](err); ok {
-				for _, d := range f.Details {
-					refused = strings.TrimSpace(fmt.Sprint(refused, " ", d.Field))
-				}
-			}
-			if refused != test.refused {
-				t.Errorf("refused %q, want %q", refused, test.refused)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
 }
