@@ -63,7 +63,9 @@ func (u *Uses) Flush(ctx context.Context) error {
 	u.mu.Unlock()
 
 	var batch pgx.Batch
-	for _, source := range []Source{User, Fallback} { // on every node in this order, lest two wait for each other
+	// Tables and rows are locked in the same order on every node, lest two wait
+	// for each other.
+	for _, source := range []Source{User, Fallback} {
 		var ids []uuid.UUID
 		var times []time.Time
 		for id, at := range noted[source] {
@@ -71,9 +73,13 @@ func (u *Uses) Flush(ctx context.Context) error {
 		}
 		if len(ids) > 0 {
 			batch.Queue(`
+				with locked as (
+				  select id from `+tableOf(source)+` where id = any($1) order by id for update
+				)
 				update `+tableOf(source)+` k
 				set last_used_at = greatest(k.last_used_at, u.at)
 				from unnest($1::uuid[], $2::timestamptz[]) as u (id, at)
+				join locked using (id)
 				where k.id = u.id`, ids, times)
 		}
 	}
