@@ -102,10 +102,13 @@ func (s *Server) failPage(c echo.Context, f *fault.Error, status int) error {
 	for _, detail := range f.Details {
 		page.Message += " " + detail.Field + ": " + detail.Message + "."
 	}
+	if f.Kind == fault.Internal {
+		page.Message = "What happened is in the log. If it happens again, tell an administrator the id of this request."
+	}
 	if f.Kind == fault.NotFound {
 		page = views.NotFoundPage(s.page(c, ""), page.RequestID)
 	}
-	if f.Kind == fault.Unavailable && c.Request().Method == http.MethodGet {
+	if (f.Kind == fault.Unavailable || f.Kind == fault.Internal) && c.Request().Method == http.MethodGet {
 		page.RetryHref = c.Request().RequestURI
 	}
 	if c.Request().Header.Get("HX-Request") != "" {

@@ -40,8 +40,8 @@ type navGroup struct {
 	Links   []navLink
 }
 
-// navLink is a page. Links that are not built yet keep their place here and
-// are not shown.
+// navLink is a page of admins. Links that are not built yet keep their place
+// here and are not shown.
 type navLink struct {
 	Label string
 	Href  string
@@ -75,8 +75,12 @@ var navigation = []navGroup{
 	}},
 }
 
-// builtNavigation returns the groups that have a page to link to.
-func builtNavigation() []navGroup {
+// links returns the groups that have a page for who is signed in. For team leads
+// there is none yet.
+func (p Page) links() []navGroup {
+	if !p.admin() {
+		return nil
+	}
 	var groups []navGroup
 	for _, g := range navigation {
 		var links []navLink
@@ -91,6 +95,9 @@ func builtNavigation() []navGroup {
 	}
 	return groups
 }
+
+// admin says whether an admin is signed in.
+func (p Page) admin() bool { return p.Operator != nil && p.Operator.Role == "admin" }
 
 // current says whether a link leads to the page being shown or to a page above
 // it.

@@ -103,7 +103,7 @@ func TestCurlKeepsQuotesAndNumbers(t *testing.T) {
 }
 
 func TestOnlyBuiltPagesAreLinked(t *testing.T) {
-	for _, group := range builtNavigation() {
+	for _, group := range page("AI Usage", "/usage").links() {
 		for _, link := range group.Links {
 			if !link.Built {
 				t.Errorf("%s is linked and not built", link.Href)
@@ -149,6 +149,9 @@ func pages() map[string]templ.Component {
 	saved := page("Not found", "/nothing")
 	saved.Flash = &Flash{Kind: "success", Text: "The demo data has been deleted."}
 
+	lead := page("Forbidden", "/")
+	lead.Operator = &Operator{Email: "lead@example.org", Role: "team_lead"}
+
 	return map[string]templ.Component{
 		"usage":              Usage(usagePage(models)),
 		"usage-fragment":     UsageContent(usagePage(models)),
@@ -165,6 +168,7 @@ func pages() map[string]templ.Component {
 		"password-first":     Password(PasswordPage{Page: nobody, Email: "marta@example.org", MinLength: "8", First: true}),
 		"password-refused":   Password(PasswordPage{Page: nobody, Email: "marta@example.org", MinLength: "8", Problem: "Use at least 8 characters."}),
 		"not-found":          Error(NotFoundPage(saved, "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55")),
+		"error-team-lead":    Error(ErrorPage{Page: lead, Status: 403, Heading: "This is not yours to see", Message: "It is for admins."}),
 		"error-signed-out": Error(ErrorPage{
 			Page: nobody, Status: 503, Heading: "The database does not answer", Message: "Nothing was lost.",
 			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",

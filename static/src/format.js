@@ -37,7 +37,7 @@ export function milliseconds(value) {
 export function axisMoney(value) {
   if (value === 0) return "$0"
   if (value >= 1000) return `$${trim(value / 1000)}K`
-  if (value >= 10) return `$${trim(value)}`
+  if (value >= 10 || Number.isInteger(value)) return `$${trim(value)}`
   return moneyExact(Number(value.toPrecision(6)))
 }
 

@@ -17,6 +17,7 @@ const cases = [
   [milliseconds, [125000], "2 min 5 s"],
   [axisMoney, [0], "$0"],
   [axisMoney, [1.5], "$1.50"],
+  [axisMoney, [9], "$9"],
   [axisMoney, [0.0002], "$0.0002"],
   [axisMoney, [250], "$250"],
   [axisMoney, [2500], "$2.5K"],

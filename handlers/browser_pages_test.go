@@ -1,0 +1,162 @@
+package handlers_test
+
+import (
+	"bytes"
+	"flag"
+	"image/png"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	"github.com/promptcademy/promptops/handlers"
+	"github.com/promptcademy/promptops/internal/account"
+)
+
+var screenshots = flag.String("screenshots", "", "a folder, absolute or as seen from handlers/, to put pictures of every page into")
+
+// shown is one page in one state.
+type shown struct {
+	name string
+	site *site
+	who  *http.Cookie // nil: nobody
+	path string
+	do   func(*tab) // after it was opened; may be nil
+	main string     // what the keyboard has to reach
+	says string     // what makes sure that it is this page
+	errs string     // what the browser says about its status
+}
+
+// everyPage lists every page in every state that looks different.
+func everyPage(t *testing.T) []shown {
+	t.Helper()
+	full := newSite(t).withDemo()
+	marta := full.session(named(full, "marta@example.org", "Marta Lindqvist"))
+	empty := newSite(t)
+	fresh := empty.operator("new@example.org", account.RoleAdmin, "")
+	link, err := empty.Accounts.CreateLink(t.Context(), fresh.ID, time.Hour, empty.Clock.Now())
+	must(t, err)
+	newcomer := empty.session(fresh)
+	lead := full.session(full.operator("lead@example.org", account.RoleTeamLead, ""))
+	broken := newSite(t, func(h *handlers.Server) { h.Usage = nil })
+	unlucky := broken.session(broken.operator("unlucky@example.org", account.RoleAdmin, ""))
+
+	return []shown{
+		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
+		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
+		{name: "link", site: empty, path: "/sign-in/link/" + link, main: "main button", says: "The link works once."},
+		{name: "link-dead", site: empty, path: "/sign-in/link/gone", main: "main a", says: "This link does not work", errs: "404"},
+		{name: "password", site: empty, who: newcomer, path: "/account/password", main: "button[type=submit]", says: "Choose a password"},
+		{name: "usage", site: full, who: marta, path: "/usage", main: "[download]", says: "By model"},
+		{name: "usage-180d", site: full, who: marta, path: "/usage?range=180d", main: "#filter-model", says: "By model"},
+		{name: "usage-empty", site: empty, who: newcomer, path: "/usage", main: "a.btn-primary", says: "No runs in this period"},
+		{name: "usage-refused", site: full, who: marta, path: "/usage?range=soon", main: "#filter-model", says: "could not be used", errs: "422"},
+		{name: "playground", site: full, who: marta, path: "/playground", main: "#run", says: "No answers yet"},
+		{name: "playground-run", site: full, who: marta, path: "/playground", do: threeAnswers, main: "#answers a", says: "Some answered"},
+		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
+		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
+		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
+		{name: "error", site: broken, who: unlucky, path: "/usage", main: "main a", says: "Something went wrong on our side", errs: "500"},
+	}
+}
+
+func named(s *site, email, name string) account.Operator {
+	operator, err := s.Accounts.Create(s.t.Context(), account.NewOperator{Email: email, Name: name, Role: account.RoleAdmin}, s.Clock.Now())
+	must(s.t, err)
+	return operator
+}
+
+func refusedSignIn(b *tab) {
+	js[any](b, `document.querySelector("#email").value = "marta@example.org", document.querySelector("#password").value = "wrong", 0`)
+	js[any](b, `document.querySelector("form").submit(), 0`)
+	b.shows("main", "is not right")
+	b.settle()
+}
+
+// threeAnswers runs a prompt on three models, one of which fails.
+func threeAnswers(b *tab) {
+	js[any](b, `document.querySelector("#prompt").value = "Explain retrieval-augmented generation to a chef", 0`)
+	js[any](b, `document.querySelector("#other").value = "mistral/mistral-small-2603-fault-429", 0`)
+	js[any](b, `document.querySelector("#other").dispatchEvent(new Event("input", { bubbles: true })), document.querySelector("#run").click(), 0`)
+	b.shows("[data-totals]", "Some answered")
+}
+
+// visit shows every page in every look to see. The tests that look at pages run
+// side by side.
+func visit(t *testing.T, see func(b *tab, p shown, l look)) {
+	browser := newBrowser(t)
+	for _, p := range everyPage(t) {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			var cookies []*http.Cookie
+			if p.who != nil {
+				cookies = append(cookies, p.who)
+			}
+			for _, l := range looks {
+				t.Run(l.String(), func(t *testing.T) {
+					b := p.site.newTab(t, browser, cookies...)
+					if p.errs != "" {
+						b.expect("the server responded with a status of " + p.errs)
+					}
+					b.set(l)
+					b.open(p.path)
+					if p.do != nil {
+						p.do(b)
+					}
+					b.shows("body", p.says)
+					see(b, p, l)
+				})
+			}
+		})
+	}
+}
+
+func TestPagesInABrowser(t *testing.T) {
+	visit(t, func(b *tab, p shown, l look) {
+		b.check()
+		if l.Theme == "light" { // the keyboard knows no colours
+			b.tabTo(p.main)
+		}
+		for _, problem := range b.complaints() {
+			b.t.Error(problem)
+		}
+	})
+}
+
+// TestScreenshots makes the picture of the README. With -screenshots it makes
+// pictures of everything:
+//
+//	go test ./handlers -run TestScreenshots -screenshots /tmp/pages
+func TestScreenshots(t *testing.T) {
+	if *screenshots != "" {
+		must(t, os.MkdirAll(*screenshots, 0o755))
+		visit(t, func(b *tab, p shown, l look) {
+			must(t, os.WriteFile(filepath.Join(*screenshots, p.name+"-"+l.String()+".png"), b.picture(true), 0o644))
+		})
+		return
+	}
+	s := newSite(t).withDemo()
+	b := s.newTab(t, newBrowser(t), s.session(named(s, "marta@example.org", "Marta Lindqvist")))
+	b.set(look{"light", 1440})
+	b.open("/usage")
+	size, err := png.DecodeConfig(bytes.NewReader(b.picture(false)))
+	must(t, err)
+	if size.Width != 1440 || size.Height != 900 {
+		t.Errorf("the picture is %d by %d pixels, want 1440 by 900", size.Width, size.Height)
+	}
+}
+
+// picture is what the window shows, or the page as a whole, as PNG.
+func (b *tab) picture(all bool) []byte {
+	b.t.Helper()
+	if !all {
+		picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+		must(b.t, err)
+		return picture
+	}
+	return do(b, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true)}).Data
+}
