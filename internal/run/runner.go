@@ -62,7 +62,7 @@ func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelop
 	abandoned := ctx.Err() != nil
 	// The provider's work is done and may have been paid for: it is recorded
 	// even when the one who asked has left.
-	if err := r.Store.finish(context.WithoutCancel(ctx), call, messages, attempts, envelope, abandoned); err != nil {
+	if err := r.Store.finish(ctx, call, messages, attempts, envelope, abandoned); err != nil {
 		return Envelope{}, err
 	}
 	r.logOutcome(ctx, call, envelope, abandoned)

@@ -19,14 +19,12 @@ import (
 // Store keeps runs: as started before the first byte goes to a provider, with
 // their outcome before the answer goes to the caller.
 type Store struct {
-	db postgres.DB
+	db       postgres.DB
+	patience time.Duration // with a database that is to record an outcome
 }
 
 // NewStore returns a Store on db.
-func NewStore(db postgres.DB) *Store { return &Store{db: db} }
-
-// finishTimeout bounds the recording of an outcome whose caller may have left.
-const finishTimeout = 10 * time.Second
+func NewStore(db postgres.DB) *Store { return &Store{db: db, patience: 10 * time.Second} }
 
 // start records a run and its attempts as running, in one transaction and one
 // round trip.
@@ -53,9 +51,10 @@ func (s *Store) start(ctx context.Context, call Call, attempts []attempt) error 
 }
 
 // finish records the outcome of a run, its attempts and what was said, in one
-// transaction and one round trip.
+// transaction and one round trip. It does not end with the caller, who may have
+// left, but when its own patience does.
 func (s *Store) finish(ctx context.Context, call Call, messages []provider.Message, attempts []attempt, e Envelope, abandoned bool) error {
-	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 	defer cancel()
 	status := e.Status
 	if abandoned {
@@ -81,7 +80,12 @@ func (s *Store) finish(ctx context.Context, call Call, messages []provider.Messa
 		insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
 		values ($1, $2, (select id from auth.users where id = $3), $4, $5, $6, $7)`, // the account may be gone by now
 		call.ID, at, call.LearnerID, call.Request.TeamID, system, rest, outputs)
-	return s.commit(ctx, &batch, "record the outcome of a run")
+	err := s.commit(ctx, &batch, "record the outcome of a run")
+	if err != nil && ctx.Err() != nil {
+		return fault.New(fault.Unavailable, "The outcome of the run could not be recorded in time. Try again in a moment.").
+			After(2 * time.Second).Because(err)
+	}
+	return err
 }
 
 func queueOutcome(batch *pgx.Batch, id uuid.UUID, at time.Time, a attempt) {
