@@ -124,7 +124,7 @@ func keep(dir, name string, make func() (string, error)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(draft.Name())
+	defer func() { _ = os.Remove(draft.Name()) }()
 	_, err = draft.WriteString(secret + "\n")
 	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
 		return "", err

@@ -95,7 +95,7 @@ func (p *program) help() {
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %s %s\t%s\n", c.name, c.usage, c.summary)
 	}
-	w.Flush()
+	_ = w.Flush() // to a terminal
 }
 
 // explain words an error for a terminal: a fault's message and details, and the

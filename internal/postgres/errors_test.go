@@ -75,7 +75,7 @@ func TestFaultWhenTheServerGoesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Stop()
+	defer func() { _ = server.Stop() }()
 	pool, err := postgres.Open(ctx, server.URL(), postgres.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -51,4 +51,4 @@ fi
 rm -rf "$0" "$1"`
 
 // sweeperInput is open as long as our process lives.
-var sweeperInput io.Closer
+var sweeperInput io.Closer //nolint:unused // to be held is what it is for
