@@ -13,7 +13,7 @@ VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || ech
 RACE          := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 PAGES         := $(wildcard views/*.templ)
 
-.PHONY: help run demo test build check assets generate postgres chromium
+.PHONY: help run demo test picture build check assets generate postgres chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ demo: build $(if $(DATABASE_URL),,postgres) ## The same, with made-up data also 
 test: assets generate postgres chromium ## Run every test, on a real Postgres and in a real browser
 	go vet ./...
 	go run ./internal/postgres/pgtest/run go test $(RACE) ./...
+
+picture: assets generate postgres chromium ## Make the README's picture anew
+	@mkdir -p handlers/testdata
+	go test ./handlers -count=1 -run TestScreenshots -picture testdata/usage.png
 
 build: assets generate ## Build bin/promptops
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/promptops ./cmd/promptops

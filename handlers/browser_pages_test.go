@@ -17,6 +17,8 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 )
 
+var readmePicture = flag.String("picture", "", "a file, absolute or as seen from handlers/, to put the picture of the README into")
+
 var screenshots = flag.String("screenshots", "", "a folder, absolute or as seen from handlers/, to put pictures of every page into")
 
 // shown is one page in one state.
@@ -127,10 +129,10 @@ func TestPagesInABrowser(t *testing.T) {
 	})
 }
 
-// TestScreenshots makes the picture of the README. With -screenshots it makes
-// pictures of everything:
+// TestScreenshots makes the picture of the README, which -picture keeps. With
+// -screenshots it makes pictures of everything instead:
 //
-//	go test ./handlers -run TestScreenshots -screenshots /tmp/pages
+//	go test ./handlers -run TestScreenshots -screenshots pages
 func TestScreenshots(t *testing.T) {
 	if *screenshots != "" {
 		must(t, os.MkdirAll(*screenshots, 0o755))
@@ -143,8 +145,12 @@ func TestScreenshots(t *testing.T) {
 	b := s.newTab(t, newBrowser(t), s.session(named(s, "marta@example.org", "Marta Lindqvist")))
 	b.set(look{"light", 1440})
 	b.open("/usage")
-	size, err := png.DecodeConfig(bytes.NewReader(b.picture(false)))
+	picture := b.picture(false)
+	size, err := png.DecodeConfig(bytes.NewReader(picture))
 	must(t, err)
+	if *readmePicture != "" {
+		must(t, os.WriteFile(*readmePicture, picture, 0o644))
+	}
 	if size.Width != 1440 || size.Height != 900 {
 		t.Errorf("the picture is %d by %d pixels, want 1440 by 900", size.Width, size.Height)
 	}

@@ -241,7 +241,7 @@ function facts({ usage, cost, costSource, durationMs, firstTokenMs, keySource })
     input: usage ? used(usage.inputTokens, usage.cachedInputTokens, "cached") : "–",
     outputUsed: usage ? used(usage.outputTokens, usage.reasoningTokens, "reasoning") : "–",
     duration: milliseconds(durationMs),
-    firstToken: firstTokenMs ? milliseconds(firstTokenMs) : "–",
+    firstToken: firstTokenMs == null ? "–" : milliseconds(firstTokenMs),
     key: { user: "Own key", fallback: "Fallback key" }[keySource] ?? "–",
   }
 }
