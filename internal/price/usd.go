@@ -87,9 +87,11 @@ func (u *USD) ScanNumeric(n pgtype.Numeric) error {
 	return nil
 }
 
-// NumericValue lets pgx write a numeric.
+// NumericValue lets pgx write a numeric, without the trailing zeros that a
+// calculation leaves, so that the row shows the same digits as the answer.
 func (u USD) NumericValue() (pgtype.Numeric, error) {
-	return pgtype.Numeric{Int: u.amount.Coefficient(), Exp: u.amount.Exponent(), Valid: true}, nil
+	shortest, err := decimal.NewFromString(u.String())
+	return pgtype.Numeric{Int: shortest.Coefficient(), Exp: shortest.Exponent(), Valid: err == nil}, err
 }
 
 // Value is for connections that send parameters as text, such as those through
