@@ -11,11 +11,11 @@ import (
 
 func demoData(ctx context.Context, p *program, args []string) error {
 	set := p.flags("demo", "load|clear", "load fills in learners, teams, lessons and half a year of runs that never happened;\nclear removes exactly that.")
-	plain, err := parse(set, args)
+	word, err := parse(set, args, "load", "clear")
 	if err != nil {
 		return err
 	}
-	if len(plain) != 1 || (plain[0] != "load" && plain[0] != "clear") {
+	if word == "" {
 		return fmt.Errorf("%w: say load or clear", errUsage)
 	}
 	f, err := p.openMigrated(ctx, p.quiet())
@@ -24,7 +24,7 @@ func demoData(ctx context.Context, p *program, args []string) error {
 	}
 	defer f.close()
 	store := demo.NewStore(f.pool, f.ring)
-	if plain[0] == "clear" {
+	if word == "clear" {
 		counts, err := store.Clear(ctx)
 		if err != nil {
 			return err

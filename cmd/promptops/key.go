@@ -28,11 +28,11 @@ func keys(ctx context.Context, p *program, args []string) error {
 	models := set.String("models", "", "add: the only models it may be used for, separated by commas, by the provider's own names")
 	monthlyCap := set.String("monthly-cap", "", "add: most that may be spent per month, in US dollars")
 	asJSON := set.Bool("json", false, "list: print JSON")
-	plain, err := parse(set, args)
+	word, err := parse(set, args, "add", "list", "test")
 	if err != nil {
 		return err
 	}
-	if len(plain) != 1 || (plain[0] != "add" && plain[0] != "list" && plain[0] != "test") {
+	if word == "" {
 		return fmt.Errorf("%w: say add, list or test", errUsage)
 	}
 	f, err := p.openMigrated(ctx, p.quiet())
@@ -45,7 +45,7 @@ func keys(ctx context.Context, p *program, args []string) error {
 	if err := provider.NewEndpoints(f.pool, registry, p.quiet()).RunOnce(ctx, time.Now()); err != nil {
 		return err
 	}
-	switch plain[0] {
+	switch word {
 	case "list":
 		return p.listKeys(ctx, store, *asJSON)
 	case "test":

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	_ "time/tzdata" // the container has no zone files
@@ -131,22 +132,24 @@ func (p *program) flags(name, usage, about string) *flag.FlagSet {
 	return set
 }
 
-// parse reads flags that may stand before and after the plain arguments, and
-// returns those. A wrong flag has been explained already.
-func parse(set *flag.FlagSet, args []string) ([]string, error) {
-	var plain []string
+// parse reads flags, which may stand before and after the command's word, and
+// returns that word: one of words, or "" when none was given. A wrong flag has
+// been explained already.
+func parse(set *flag.FlagSet, args []string, words ...string) (word string, err error) {
 	for {
 		if err := set.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
+				return "", err
 			}
-			return nil, errUsage
+			return "", errUsage
 		}
 		if set.NArg() == 0 {
-			return plain, nil
+			return word, nil
 		}
-		plain = append(plain, set.Arg(0))
-		args = set.Args()[1:]
+		if word != "" || !slices.Contains(words, set.Arg(0)) {
+			return "", fmt.Errorf("%w: %q is not understood", errUsage, set.Arg(0))
+		}
+		word, args = set.Arg(0), set.Args()[1:]
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 func migrate(ctx context.Context, p *program, args []string) error {
 	set := p.flags("migrate", "[status|down]", "Without a word: applies what is missing and adds list prices that are new.\nstatus lists every migration and when it was applied; down takes the newest one back, and with it the data of its tables.")
-	plain, err := parse(set, args)
+	word, err := parse(set, args, "status", "down")
 	if err != nil {
 		return err
 	}
@@ -22,18 +22,8 @@ func migrate(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer f.close()
-	switch {
-	case len(plain) == 0:
-		if err := postgres.Migrate(ctx, f.pool, migrations.FS); err != nil {
-			return err
-		}
-		added, err := price.NewStore(f.pool).Seed(ctx)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(p.stderr, "The database is up to date. List prices added: %d.\n", added)
-		return nil
-	case len(plain) == 1 && plain[0] == "status":
+	switch word {
+	case "status":
 		steps, err := postgres.Status(ctx, f.pool, migrations.FS)
 		if err != nil {
 			return err
@@ -47,7 +37,7 @@ func migrate(ctx context.Context, p *program, args []string) error {
 			fmt.Fprintf(w, "%s\t%s\n", step.Name, state)
 		}
 		return w.Flush()
-	case len(plain) == 1 && plain[0] == "down":
+	case "down":
 		name, err := postgres.Down(ctx, f.pool, migrations.FS)
 		if err != nil {
 			return err
@@ -55,5 +45,13 @@ func migrate(ctx context.Context, p *program, args []string) error {
 		fmt.Fprintf(p.stderr, "Took back %s.\n", name)
 		return nil
 	}
-	return fmt.Errorf("%w: the only words are status and down", errUsage)
+	if err := postgres.Migrate(ctx, f.pool, migrations.FS); err != nil {
+		return err
+	}
+	added, err := price.NewStore(f.pool).Seed(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "The database is up to date. List prices added: %d.\n", added)
+	return nil
 }

@@ -35,14 +35,14 @@ func operators(ctx context.Context, p *program, args []string) error {
 	zone := set.String("timezone", "", "add: like Europe/Berlin; the configured zone if empty")
 	byLink := set.Bool("link", false, "add: print a one-time sign-in link instead of asking for a password")
 	asJSON := set.Bool("json", false, "list: print JSON")
-	plain, err := parse(set, args)
+	word, err := parse(set, args, "add", "list", "disable", "enable", "reset")
 	if err != nil {
 		return err
 	}
-	if len(plain) != 1 {
+	if word == "" {
 		return fmt.Errorf("%w: say add, list, disable, enable or reset", errUsage)
 	}
-	if *email == "" && plain[0] != "list" {
+	if *email == "" && word != "list" {
 		return fmt.Errorf("%w: --email is missing", errUsage)
 	}
 	f, err := p.openMigrated(ctx, p.quiet())
@@ -51,7 +51,7 @@ func operators(ctx context.Context, p *program, args []string) error {
 	}
 	defer f.close()
 	store := account.NewStore(f.pool, p.quiet())
-	switch plain[0] {
+	switch word {
 	case "list":
 		return p.listOperators(ctx, store, *asJSON)
 	case "add":
@@ -63,7 +63,7 @@ func operators(ctx context.Context, p *program, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch plain[0] {
+	switch word {
 	case "disable":
 		if err := store.Disable(ctx, found.ID, time.Now()); err != nil {
 			return err
@@ -76,10 +76,8 @@ func operators(ctx context.Context, p *program, args []string) error {
 		}
 		fmt.Fprintf(p.stderr, "%s may sign in again.\n", found.Email)
 		return nil
-	case "reset":
-		return p.printLink(ctx, f, store, found.ID)
 	}
-	return fmt.Errorf("%w: there is no operator %s", errUsage, plain[0])
+	return p.printLink(ctx, f, store, found.ID) // reset
 }
 
 func (p *program) addOperator(ctx context.Context, f *foundation, store *account.Store, leads string, byLink bool, n account.NewOperator) error {

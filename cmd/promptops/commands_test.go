@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+)
+
+func TestOperatorCommands(t *testing.T) {
+	const password = "nine lorries of marzipan"
+	env := onDatabase(t)
+	env["PROMPTOPS_BASE_URL"] = "https://ops.example.org"
+
+	promptops(t, env, "", "operator", "list", "--json").exits(t, 0).prints(t, "[]")
+	promptops(t, env, password+"\n", "operator", "add", "--email", "Marta@example.org", "--name", "Marta").
+		exits(t, 0, "marta@example.org can sign in at https://ops.example.org").hides(t, password)
+	promptops(t, env, password, "operator", "add", "--email", "marta@example.org").exits(t, 1, "Another operator")
+	promptops(t, env, "password1\n", "operator", "add", "--email", "weak@example.org").exits(t, 1, "password").hides(t, "password1")
+	promptops(t, env, "\n", "operator", "add", "--email", "none@example.org").exits(t, 1, "--link")
+	promptops(t, env, password, "operator", "add", "--email", "no address", "--role", "king", "--timezone", "Mars/Base").
+		exits(t, 1, "email", "role", "timezone").hides(t, password)
+	promptops(t, env, "", "operator", "add", "--email", "linked@example.org", "--link").exits(t, 0).prints(t, "https://ops.example.org/sign-in/link/")
+	promptops(t, env, password, "operator", "add", "--email", "lead@example.org", "--role", "team_lead").exits(t, 1, "learner")
+
+	out := promptops(t, env, "", "operator", "list", "--json").exits(t, 0).hides(t, password, "argon2")
+	var listed []listedOperator
+	must(t, json.Unmarshal([]byte(out.stdout), &listed))
+	if len(listed) != 2 || listed[0].Email != "linked@example.org" || listed[1].Name != "Marta" || listed[1].Role != "admin" {
+		t.Errorf("operators are %+v", listed)
+	}
+	promptops(t, env, "", "operator", "disable", "--email", "linked@example.org").exits(t, 0, "signed out everywhere")
+	promptops(t, env, "", "operator", "disable", "--email", "marta@example.org").exits(t, 1, "only admin left")
+	promptops(t, env, "", "operator", "list").exits(t, 0).prints(t, "disabled", "active", "never")
+	promptops(t, env, "", "operator", "enable", "--email", "LINKED@example.org").exits(t, 0)
+	promptops(t, env, "", "operator", "reset", "--email", "marta@example.org").exits(t, 0).prints(t, "/sign-in/link/")
+	promptops(t, env, "", "operator", "reset", "--email", "nobody@example.org").exits(t, 1, "no such operator")
+}
+
+func TestKeyCommands(t *testing.T) {
+	const good, bad = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyzGOOD", "sk-proj-0123456789abcdefghijklmnopqrstuvwxyzBADD"
+	openAI := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.Header.Get("Authorization") != "Bearer "+good {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"error":{"message":"Incorrect API key provided: ` + bad + `","type":"invalid_request_error","code":"invalid_api_key"}}`))
+			return
+		}
+		if r.Method != http.MethodGet {
+			t.Errorf("the test of a key costs money: %s %s", r.Method, r.URL)
+		}
+		_, _ = w.Write([]byte(`{"object":"list","data":[]}`))
+	}))
+	t.Cleanup(openAI.Close)
+	env := onDatabase(t)
+	env["OPENAI_BASE_URL"] = openAI.URL + "/v1"
+
+	promptops(t, env, "", "key", "test").exits(t, 1, "no fallback key")
+	promptops(t, env, good+"\n", "key", "add", "--provider", "openai", "--label", "main", "--priority", "5", "--models", "gpt-5-mini", "--monthly-cap", "25.00").
+		exits(t, 0, "ends in GOOD").hides(t, good)
+	promptops(t, env, "", "key", "test").exits(t, 0).prints(t, `openai "main" …GOOD: accepted`)
+	promptops(t, env, good, "key", "add", "--provider", "openai", "--label", "again").exits(t, 1, "stored already").hides(t, good)
+	promptops(t, env, bad, "key", "add", "--provider", "openai", "--label", "spare").exits(t, 0)
+	promptops(t, env, "", "key", "test").exits(t, 1, "1 of 2").prints(t, "accepted", "spare").hides(t, good, bad)
+	promptops(t, env, "", "key", "test", "--provider", "anthropic").exits(t, 1, "no fallback key")
+
+	for name, args := range map[string][]string{
+		"nobody":        {"--provider", "nobody", "--label", "x"},
+		"--monthly-cap": {"--provider", "openai", "--label", "x", "--monthly-cap", "-1"},
+	} {
+		promptops(t, env, good, append([]string{"key", "add"}, args...)...).exits(t, 2, name).hides(t, good)
+	}
+	promptops(t, env, "\n", "key", "add", "--provider", "openai", "--label", "").exits(t, 1, "label")
+
+	out := promptops(t, env, "", "key", "list", "--json").exits(t, 0).hides(t, good, bad)
+	var listed []listedKey
+	must(t, json.Unmarshal([]byte(out.stdout), &listed))
+	if len(listed) != 2 || listed[0].Label != "main" || listed[0].LastFour != "GOOD" || listed[0].Priority != 5 || listed[0].Sandbox {
+		t.Errorf("keys are %+v", listed)
+	}
+	promptops(t, env, "", "key", "list").exits(t, 0).prints(t, "PROVIDER", "main", "GOOD", "healthy", "spare").hides(t, good, bad)
+
+	// With another master key nothing can be opened, and nothing leaks.
+	env["PROMPTOPS_MASTER_KEYS"] = newRing(t)
+	promptops(t, env, "", "key", "test").exits(t, 1).hides(t, good, bad)
+}
+
+func TestDemoAndToken(t *testing.T) {
+	env := onDatabase(t)
+	promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 1, "no learner")
+	promptops(t, env, "", "demo", "load").exits(t, 0, "Done")
+	promptops(t, env, "", "demo", "load").exits(t, 1, "demo data already")
+	token := promptops(t, env, "", "token", "--learner", "Ada@demo.promptcademy.test", "--ttl", "5m").exits(t, 0).stdout
+	if strings.Count(token, ".") != 2 || strings.Count(token, "\n") != 1 {
+		t.Errorf("the token is %q", token)
+	}
+	promptops(t, env, "", "key", "test").exits(t, 0).prints(t, "openai", "anthropic", "google", "accepted") // by the sandbox
+	promptops(t, env, "", "demo", "clear").exits(t, 0, "Removed 120 learners")
+	promptops(t, env, "", "demo", "clear").exits(t, 0, "Removed 0 learners")
+	promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 1)
+
+	// Tokens are signed only where there is a secret to sign with.
+	env["SUPABASE_URL"] = "https://project.supabase.co"
+	delete(env, "SUPABASE_JWT_SECRET")
+	promptops(t, env, "", "demo", "load").exits(t, 0)
+	promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 1, "SUPABASE_JWT_SECRET")
+}
+
+func TestMigrateCommands(t *testing.T) {
+	env := onDatabase(t)
+	env["DATABASE_URL"] = pgtest.EmptyURL(t)
+	status := func() string {
+		t.Helper()
+		return promptops(t, env, "", "migrate", "status").exits(t, 0).stdout
+	}
+	if before := status(); strings.Contains(before, "applied") || !strings.Contains(before, "missing") {
+		t.Errorf("of an empty database: %s", before)
+	}
+	promptops(t, env, "", "migrate").exits(t, 0, "up to date")
+	promptops(t, env, "", "migrate").exits(t, 0, "List prices added: 0")
+	if after := status(); strings.Contains(after, "missing") || !strings.Contains(after, "0001_platform") {
+		t.Errorf("after migrating: %s", after)
+	}
+	promptops(t, env, "", "migrate", "down").exits(t, 0, "Took back 00")
+	if down := status(); strings.Count(down, "missing") != 1 {
+		t.Errorf("after one step back: %s", down)
+	}
+	promptops(t, env, "", "migrate").exits(t, 0)
+}
