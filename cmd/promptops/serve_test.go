@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// served is a running promptops serve.
+type served struct {
+	t              *testing.T
+	cmd            *exec.Cmd
+	URL            string
+	stdout, stderr output
+	ended          chan struct{} // closed when the process has
+}
+
+// output is what a process has said so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// serveWith starts promptops serve on a free port; wait for it with ready.
+func serveWith(t *testing.T, env environment) *served {
+	t.Helper()
+	path, err := binary()
+	must(t, err)
+	address := freeAddress(t)
+	s := &served{t: t, cmd: exec.Command(path, "serve"), URL: "http://" + address, ended: make(chan struct{})}
+	s.cmd.Env = append(env.list(), "PROMPTOPS_LISTEN="+address)
+	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = t.TempDir(), &s.stdout, &s.stderr
+	must(t, s.cmd.Start())
+	go func() {
+		_ = s.cmd.Wait() // its code is in ProcessState
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM) // does nothing to one that has ended
+		select {
+		case <-s.ended:
+		case <-time.After(40 * time.Second):
+			t.Error("serve does not end")
+			_ = s.cmd.Process.Kill()
+		}
+		if t.Failed() {
+			t.Logf("standard error:\n%s\nstandard output:\n%.4000s", s.stderr.String(), s.stdout.String())
+		}
+	})
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// status is the status of GET path, 0 while nobody answers.
+func (s *served) status(path string) int {
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(s.URL + path)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	return response.StatusCode
+}
+
+func (s *served) eventually(what string, done func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		select {
+		case <-s.ended:
+			s.t.Fatalf("%s: serve has ended with code %d", what, s.cmd.ProcessState.ExitCode())
+		default:
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+func (s *served) ready() *served {
+	s.t.Helper()
+	s.eventually("ready", func() bool { return s.status("/readyz") == http.StatusOK })
+	return s
+}
+
+// end sends a signal and waits for the end; the exit code is -1 after SIGKILL.
+func (s *served) end(signal os.Signal, code int) {
+	s.t.Helper()
+	must(s.t, s.cmd.Process.Signal(signal))
+	select {
+	case <-s.ended:
+	case <-time.After(40 * time.Second):
+		s.t.Fatalf("serve does not end after %s", signal)
+	}
+	if got := s.cmd.ProcessState.ExitCode(); got != code {
+		s.t.Errorf("exit code %d after %s, want %d", got, signal, code)
+	}
+}
+
+// run posts a run and returns its id. It is recorded when this returns.
+func (s *served) run(token string) (id string) {
+	s.t.Helper()
+	response := s.post(token, `{"prompt":"Explain RAG to a chef","models":["openai/gpt-5-mini","anthropic/claude-haiku-5-5","google/gemini-3.8-flash"]}`)
+	defer response.Body.Close()
+	var answer struct{ RequestID, Status string }
+	must(s.t, json.NewDecoder(response.Body).Decode(&answer))
+	if response.StatusCode != http.StatusOK || answer.Status != "success" {
+		s.t.Fatalf("status %d, the run is a %q", response.StatusCode, answer.Status)
+	}
+	return answer.RequestID
+}
+
+func (s *served) post(token, body string) *http.Response {
+	s.t.Helper()
+	request, err := http.NewRequest(http.MethodPost, s.URL+"/api/ai/run", strings.NewReader(body))
+	must(s.t, err)
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	must(s.t, err)
+	return response
+}
+
+var signInLink = regexp.MustCompile(`/sign-in/link/(\S+)`)
+
+// A first start, a restart, a crash: the life of the embedded set-up.
+func TestServeOnItsOwnDatabase(t *testing.T) {
+	parent, err := os.MkdirTemp("", "promptops-serve-") // unlike t.TempDir open to the server's user
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(parent) })
+	must(t, os.Chmod(parent, 0o755))
+	data := filepath.Join(parent, "data")
+	env := environment{"PROMPTOPS_DATA_DIR": data}
+
+	first := serveWith(t, env).ready()
+	first.eventually("the address on the terminal", func() bool { return strings.Contains(first.stderr.String(), "Ctrl-C stops everything") })
+	link := signInLink.FindStringSubmatch(first.stderr.String())
+	if link == nil || !strings.Contains(first.stderr.String(), first.URL) {
+		t.Fatalf("neither the address nor a link on the terminal:\n%s", first.stderr.String())
+	}
+	if got := first.status("/sign-in/link/" + link[1]); got != http.StatusOK {
+		t.Errorf("the link answers %d", got)
+	}
+	token := strings.TrimSpace(promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 0).stdout)
+	id := first.run(token)
+	for _, event := range []string{"ai_run_start", "ai_run_success", "server_started"} {
+		if !strings.Contains(first.stdout.String(), `"event":"`+event+`"`) {
+			t.Errorf("%s is not on standard output", event)
+		}
+	}
+	for line := range strings.Lines(first.stdout.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not a JSON object per line: %q", line)
+		}
+	}
+
+	secrets := []string{token}
+	for _, name := range []string{"master-keys", "jwt-secret"} {
+		path := filepath.Join(data, name)
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has the mode %o, want 600", name, info.Mode().Perm())
+		}
+		content, err := os.ReadFile(path)
+		must(t, err)
+		secrets = append(secrets, strings.TrimSpace(string(content)))
+	}
+	database, err := url.Parse(strings.TrimSpace(promptops(t, env, "", "config", "--show-database-url").exits(t, 0).stdout))
+	must(t, err)
+	databasePassword, _ := database.User.Password()
+	secrets = append(secrets, databasePassword)
+	server := postmaster(t, data)
+
+	first.end(syscall.SIGTERM, 0)
+	gone(t, server)
+	hides(t, first, append(secrets, "sandbox-openai")...)
+	if strings.Contains(first.stdout.String(), link[1]) {
+		t.Error("the log holds the sign-in link")
+	}
+
+	// Again: the data is there, the old token is good, nothing is filled in twice.
+	second := serveWith(t, env).ready()
+	second.eventually("the address on the terminal", func() bool { return strings.Contains(second.stderr.String(), "Ctrl-C stops everything") })
+	if strings.Contains(second.stderr.String(), "demo data") {
+		t.Error("the second start fills in demo data again")
+	}
+	last := second.run(token)
+	server = postmaster(t, data)
+	second.end(syscall.SIGKILL, -1)
+	gone(t, server)
+
+	third := serveWith(t, env).ready()
+	third.run(token)
+	wantsRuns(t, strings.TrimSpace(promptops(t, env, "", "config", "--show-database-url").exits(t, 0).stdout), id, last)
+	third.end(os.Interrupt, 0)
+	hides(t, third, secrets...)
+}
+
+// wantsRuns checks that runs which were answered are in the database.
+func wantsRuns(t *testing.T, database string, ids ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database)
+	must(t, err)
+	defer conn.Close(t.Context())
+	var n int
+	must(t, conn.QueryRow(t.Context(), `
+		select count(*) from public.prompt_runs r join public.prompt_attempts a on a.run_id = r.id
+		where r.id = any($1::text[]::uuid[]) and r.status = 'success' and a.status = 'ok'`, ids).Scan(&n))
+	if n != 3*len(ids) {
+		t.Errorf("%d attempts of the runs %v are recorded, want three of each", n, ids)
+	}
+}
+
+// hides checks that a server never said any of these.
+func hides(t *testing.T, s *served, secrets ...string) {
+	t.Helper()
+	said{s.stdout.String(), s.stderr.String(), 0}.hides(t, secrets...)
+}
+
+// postmaster is the process id of the embedded database server.
+func postmaster(t *testing.T, data string) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(data, "postgres", "data", "postmaster.pid"))
+	must(t, err)
+	line, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(line)
+	must(t, err)
+	return pid
+}
+
+// gone waits for the end of a process.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil && !isZombie(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the database server, process %d, is left behind", pid)
+		}
+	}
+}
+
+// isZombie says whether only the entry of a process is left, for a parent that
+// never looks.
+func isZombie(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return strings.HasPrefix(state, "Z")
+}
