@@ -81,6 +81,7 @@ func (v *visitor) run(token, body string, header ...string) reply {
 }
 
 func TestRunAnswersForThreeWireFormats(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic", "google")
 	ada := s.learner("ada@example.org")
 	s.ownKey(ada, "openai")
@@ -190,6 +191,7 @@ func rejections() []rejection {
 }
 
 func TestRunRejects(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	ada := s.learner("ada@example.org")
 	token := s.token(ada)
@@ -247,6 +249,7 @@ func (s *site) count(t testing.TB, sql string, args ...any) (n int64) {
 
 // A body of unknown length is cut off at the same size.
 func TestRunRejectsLongChunkedBodies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	body := struct{ *strings.Reader }{strings.NewReader(`{"prompt":"` + strings.Repeat("x", 2<<20) + `"}`)} // hides its length
 	answer := s.visitor().send(http.MethodPost, runPath, body, "Content-Type", "application/json", "Authorization", "Bearer "+s.token(s.learner("a@example.org")))
@@ -256,6 +259,7 @@ func TestRunRejectsLongChunkedBodies(t *testing.T) {
 }
 
 func TestRunWhoMay(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	banned := s.learner("banned@example.org")
 	deleted := s.learner("deleted@example.org")
@@ -301,6 +305,7 @@ func TestRunWhoMay(t *testing.T) {
 }
 
 func TestRunKeepsTheClientsRequestID(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	token := s.token(s.learner("ada@example.org"))
 	for id, kept := range map[string]bool{
@@ -324,6 +329,7 @@ func TestRunKeepsTheClientsRequestID(t *testing.T) {
 }
 
 func TestAPIAnswersErrorsAsJSON(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(h *handlers.Server) { h.Runner = nil }) // a run panics
 	token := s.token(s.learner("ada@example.org"))
 	for _, c := range []struct {
@@ -355,6 +361,7 @@ func TestAPIAnswersErrorsAsJSON(t *testing.T) {
 }
 
 func TestRunWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	token := s.token(s.learner("ada@example.org"))
 	s.loseDatabase()

@@ -35,6 +35,7 @@ func frames(t *testing.T, text string) []frame {
 }
 
 func TestRunStreams(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic", "google")
 	models := []string{"openai/gpt-5-mini", "anthropic/claude-haiku-5-5", "google/gemini-3.8-flash", "openai/gpt-5-mini-fault-500"}
 	answer := s.visitor().run(s.token(s.learner("ada@example.org")),
@@ -96,6 +97,7 @@ func TestRunStreams(t *testing.T) {
 
 // Before the run is recorded as started, an error is an ordinary answer.
 func TestStreamRejectsLikeAnyRequest(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	answer := s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"x","models":["nobody/x"],"stream":true}`).
 		wants(t, http.StatusUnprocessableEntity)
@@ -106,6 +108,7 @@ func TestStreamRejectsLikeAnyRequest(t *testing.T) {
 
 // A caller who leaves is not worked for any longer.
 func TestStreamEndsWhenTheCallerLeaves(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -134,6 +137,7 @@ func TestStreamEndsWhenTheCallerLeaves(t *testing.T) {
 }
 
 func TestRunFromOtherOrigins(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	token := s.token(s.learner("ada@example.org"))
 	const body = `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`
@@ -176,6 +180,7 @@ func TestRunFromOtherOrigins(t *testing.T) {
 
 // What another site makes a browser send with the operator's cookie is refused.
 func TestForgedRequests(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	admin := s.as(account.RoleAdmin)
 	json := `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`

@@ -21,6 +21,7 @@ func credentials(email, password string) string {
 }
 
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.operator("marta@example.org", account.RoleAdmin, password)
 	v := s.visitor()
@@ -65,6 +66,7 @@ func TestSignIn(t *testing.T) {
 }
 
 func TestSignInOverHTTPS(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(h *handlers.Server) { h.BaseURL = "https://ops.example.org" })
 	s.Sessions = account.NewSessions(s.DB, account.SessionOptions{Secure: true, Now: s.Clock.Now}) // read at every request
 	s.operator("marta@example.org", account.RoleAdmin, password)
@@ -82,6 +84,7 @@ func TestSignInOverHTTPS(t *testing.T) {
 
 // After signing in nobody is led to another site.
 func TestNextStaysHere(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
 	for next, want := range map[string]string{
@@ -105,6 +108,7 @@ func TestNextStaysHere(t *testing.T) {
 }
 
 func TestSignInIsThrottled(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.operator("marta@example.org", account.RoleAdmin, password)
 	v := s.visitor()
@@ -126,6 +130,7 @@ func TestSignInIsThrottled(t *testing.T) {
 }
 
 func TestSignInLink(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
 	token, err := s.Accounts.CreateLink(t.Context(), operator.ID, time.Hour, s.Clock.Now())
@@ -160,6 +165,7 @@ func TestSignInLink(t *testing.T) {
 }
 
 func TestChooseAPassword(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
 	elsewhere, v := s.visitor(s.session(operator)), s.visitor(s.session(operator))
@@ -189,6 +195,7 @@ func TestChooseAPassword(t *testing.T) {
 }
 
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.operator("first@example.org", account.RoleAdmin, "")
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
@@ -209,6 +216,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // A part of a page cannot show the sign-in form: htmx is told to go there.
 func TestSessionEndsUnderHTMX(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	answer := s.visitor().get("/usage?range=7d", "HX-Request", "true").wants(t, http.StatusUnauthorized)
 	if got := answer.Header.Get("HX-Redirect"); got != "/sign-in?next=%2Fusage%3Frange%3D7d" {
@@ -217,6 +225,7 @@ func TestSessionEndsUnderHTMX(t *testing.T) {
 }
 
 func TestTheme(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	v := s.visitor()
 	v.get("/sign-in").wants(t, http.StatusOK)
@@ -244,6 +253,7 @@ func TestTheme(t *testing.T) {
 }
 
 func TestPagesWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	s.loseDatabase()

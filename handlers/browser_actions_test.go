@@ -37,6 +37,7 @@ func (s *site) adminTab(t *testing.T) *tab {
 }
 
 func TestKeyboardSignsIn(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
 	link, err := s.Accounts.CreateLink(t.Context(), operator.ID, time.Hour, s.Clock.Now())
@@ -62,6 +63,7 @@ func TestKeyboardSignsIn(t *testing.T) {
 }
 
 func TestPlaygroundStreams(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic", "google")
 	b := s.adminTab(t)
 	b.open("/playground")
@@ -111,6 +113,7 @@ func TestPlaygroundStreams(t *testing.T) {
 }
 
 func TestPlaygroundRefuses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	b := s.adminTab(t)
 	b.expect("the server responded with a status of 422")
@@ -129,6 +132,7 @@ func TestPlaygroundRefuses(t *testing.T) {
 }
 
 func TestFiltersChangeThePage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic")
 	s.visitor().run(s.token(s.learner("ada@example.org")),
 		`{"prompt":"Hello","models":["openai/gpt-5-mini","anthropic/claude-haiku-5-5"]}`).wants(t, http.StatusOK)
@@ -166,6 +170,7 @@ func TestFiltersChangeThePage(t *testing.T) {
 }
 
 func TestChartsAnswer(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic")
 	s.visitor().run(s.token(s.learner("ada@example.org")),
 		`{"prompt":"Hello","models":["openai/gpt-5-mini","anthropic/claude-haiku-5-5"]}`).wants(t, http.StatusOK)
@@ -187,6 +192,7 @@ func TestChartsAnswer(t *testing.T) {
 
 // Everything can be read, and every form sent, without scripts.
 func TestWithoutScripts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic", "google")
 	b := s.adminTab(t)
 	do(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -221,6 +227,7 @@ func TestWithoutScripts(t *testing.T) {
 }
 
 func TestThemeSwitch(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.adminTab(t)
 	b.open("/usage")
@@ -237,6 +244,7 @@ func TestThemeSwitch(t *testing.T) {
 }
 
 func TestNavigationOnAPhone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.adminTab(t)
 	b.set(look{"light", 390})
@@ -254,6 +262,7 @@ func TestNavigationOnAPhone(t *testing.T) {
 }
 
 func TestDemoDataIsRemovedWithAClick(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withDemo()
 	b := s.adminTab(t)
 	b.open("/playground")
@@ -269,6 +278,7 @@ func TestDemoDataIsRemovedWithAClick(t *testing.T) {
 
 // A session that has ended leads to the form, also from the middle of a page.
 func TestFilterAfterTheSessionEnded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.adminTab(t)
 	b.expect("the server responded with a status of 401")
@@ -284,6 +294,7 @@ func TestFilterAfterTheSessionEnded(t *testing.T) {
 }
 
 func TestCopyButton(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.adminTab(t)
 	b.open("/playground")

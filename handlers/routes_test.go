@@ -53,6 +53,7 @@ var permissions = map[string][4]outcome{
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	roles := []string{"nobody", "learner", "team lead", "admin"}
 	token := s.token(s.learner("ada@example.org"))
@@ -121,6 +122,7 @@ func outcomeOf(r reply) outcome {
 // Reading changes nothing: not for a mail scanner, not for a browser that
 // fetches ahead.
 func TestNoGETChangesAnything(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK)
 	admin := s.operator("admin@example.org", account.RoleAdmin, "")
@@ -174,6 +176,7 @@ func (s *site) rows(t *testing.T) map[string]table {
 }
 
 func TestUnknownAddressesAndVerbs(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	admin.get("/nothing").wants(t, http.StatusNotFound).shows(t, "Promptcademy Ops", "Go to the start", "Sign out")
@@ -187,6 +190,7 @@ func TestUnknownAddressesAndVerbs(t *testing.T) {
 }
 
 func TestHEADIsGETWithoutTheBody(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	for _, path := range []string{"/healthz", "/readyz", "/account/password", "/usage", "/usage.csv"} {
@@ -198,6 +202,7 @@ func TestHEADIsGETWithoutTheBody(t *testing.T) {
 }
 
 func TestPagesAreCompressed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	for path, want := range map[string]string{

@@ -24,6 +24,7 @@ import (
 // One real run: the answer, the rows, the page and the file say the same, to the
 // last digit.
 func TestUsageIsWhatTheRunAnswered(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic", "google", "mistral")
 	ada := s.learner("ada@example.org")
 	s.ownKey(ada, "openai")
@@ -79,6 +80,7 @@ func TestUsageIsWhatTheRunAnswered(t *testing.T) {
 // Half a year of demo data: every line of the page and of the file equals what
 // other SQL than ours counts, with filters and without.
 func TestUsageEqualsTheRows(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withDemo()
 	admin := s.as(account.RoleAdmin)
 	var team uuid.UUID
@@ -148,6 +150,7 @@ func TestUsageEqualsTheRows(t *testing.T) {
 }
 
 func TestUsageFiltersStandInTheURL(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai", "anthropic")
 	ada := s.token(s.learner("ada@example.org"))
 	s.visitor().run(ada, `{"prompt":"Hello","models":["openai/gpt-5-mini","anthropic/claude-haiku-5-5"]}`).wants(t, http.StatusOK)
@@ -171,6 +174,7 @@ func TestUsageFiltersStandInTheURL(t *testing.T) {
 }
 
 func TestUsageRefusesFiltersByName(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	for query, fields := range map[string][]string{
@@ -195,6 +199,7 @@ func TestUsageRefusesFiltersByName(t *testing.T) {
 }
 
 func TestUsageWithoutRuns(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	admin := s.as(account.RoleAdmin)
 	page := admin.get("/usage").wants(t, http.StatusOK).shows(t, "No runs in this period", `href="/playground"`)
@@ -216,6 +221,7 @@ func TestUsageWithoutRuns(t *testing.T) {
 
 // Days begin at midnight where the operator is.
 func TestUsageInTheOperatorsZone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	s.Clock.Advance(11*time.Hour + 30*time.Minute) // 23:30 UTC, half past midnight of the 25th in Berlin
 	s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK)
