@@ -27,6 +27,7 @@ type Runner struct {
 	Store     *Store
 	Log       *slog.Logger
 	Now       func() time.Time
+	Observe   func(Finished) // told of every recorded run, for metrics and traces; nil: nobody is
 }
 
 // Run runs one call and returns its answer, committed. listener may be nil.
