@@ -3,6 +3,7 @@ package handlers
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,11 @@ const (
 
 // runAPI is POST /api/ai/run.
 func (s *Server) runAPI(c echo.Context) error {
+	c.Response().Before(func() { setServerTiming(c) })
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
 	body, err := readJSON(c)
 	if err != nil {
 		return err
@@ -36,7 +42,11 @@ func (s *Server) runAPI(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	call := callerOf(c).call(c, req)
+	call := runCall(c, req)
+	if key != "" {
+		hash := sha256.Sum256(body)
+		call.IdempotencyKey, call.RequestHash = key, hash[:]
+	}
 	if req.Stream {
 		return s.streamRun(c, call)
 	}
@@ -44,8 +54,51 @@ func (s *Server) runAPI(c echo.Context) error {
 	if err != nil || c.Request().Context().Err() != nil {
 		return err
 	}
+	exchangeOf(c).upstream = envelope.Upstream
+	announce(c, envelope.RequestID, envelope.Replayed)
 	return c.JSON(http.StatusOK, envelope)
 }
+
+// runCall is the request as Runner takes it.
+func runCall(c echo.Context, req run.Request) run.Call {
+	who := callerOf(c)
+	return run.Call{
+		ID: requestID(c), ClientRequestID: clientRequestID(c), TraceParent: c.Request().Header.Get("Traceparent"),
+		LearnerID: who.learnerID, OperatorID: who.operatorID, Request: req,
+	}
+}
+
+// announce says which run it is that is answered.
+func announce(c echo.Context, id uuid.UUID, replayed bool) {
+	header := c.Response().Header()
+	header.Set("X-Request-ID", id.String())
+	if replayed {
+		header.Set("Idempotent-Replayed", "true")
+	}
+}
+
+// idempotencyKey is the caller's own name for the request; it may be empty.
+func idempotencyKey(c echo.Context) (string, error) {
+	values, given := c.Request().Header["Idempotency-Key"]
+	if !given {
+		return "", nil
+	}
+	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
+	if len(values) != 1 || values[0] == "" || len(values[0]) > run.MaxIdempotencyKey || strings.ContainsFunc(values[0], unprintable) {
+		return "", fault.InvalidFields([]fault.Field{{Field: "Idempotency-Key", Message: fmt.Sprintf("must be one value of 1 to %d printable ASCII characters, like a UUID", run.MaxIdempotencyKey)}})
+	}
+	return values[0], nil
+}
+
+// setServerTiming says what of the time was ours and what the providers'. A
+// stream says it of the time until it begins.
+func setServerTiming(c echo.Context) {
+	x := exchangeOf(c)
+	all := time.Since(x.clock)
+	c.Response().Header().Set("Server-Timing", fmt.Sprintf("own;dur=%.2f, upstream;dur=%.2f", milliseconds(all-x.upstream), milliseconds(x.upstream)))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(max(d, 0).Microseconds()) / 1000 }
 
 func (s *Server) isProvider(id string) bool {
 	_, ok := s.Providers.Lookup(id)
@@ -82,7 +135,7 @@ func (s *Server) streamRun(c echo.Context, call run.Call) error {
 	stream := &eventStream{response: c.Response(), control: http.NewResponseController(c.Response()), abandon: cancel}
 	beating := make(chan struct{})
 	defer close(beating)
-	envelope, err := s.Runner.Run(ctx, call, &runListener{stream: stream, beating: beating})
+	envelope, err := s.Runner.Run(ctx, call, &runListener{c: c, stream: stream, beating: beating})
 	if err != nil {
 		if c.Response().Committed {
 			f := asFault(err)
@@ -99,11 +152,13 @@ func (s *Server) streamRun(c echo.Context, call run.Call) error {
 
 // runListener puts a run on a stream.
 type runListener struct {
+	c       echo.Context
 	stream  *eventStream
 	beating <-chan struct{}
 }
 
-func (l *runListener) Start(id uuid.UUID) {
+func (l *runListener) Start(id uuid.UUID, replayed bool) {
+	announce(l.c, id, replayed)
 	l.stream.open()
 	l.stream.send("start", map[string]uuid.UUID{"requestId": id})
 	go l.stream.beat(l.beating)

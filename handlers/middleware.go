@@ -28,7 +28,9 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 type exchange struct {
 	id       uuid.UUID
 	received time.Time
+	clock    time.Time // the same moment, for measuring
 	caller   caller
+	upstream time.Duration // of it, spent waiting for providers
 }
 
 // caller is who asks: an operator, a learner, or (both nil) nobody we know.
@@ -36,15 +38,6 @@ type caller struct {
 	operator   *account.Operator
 	operatorID *uuid.UUID
 	learnerID  *uuid.UUID
-	teamIDs    []uuid.UUID
-}
-
-func (who caller) call(c echo.Context, req run.Request) run.Call {
-	return run.Call{
-		ID: requestID(c), ClientRequestID: clientRequestID(c),
-		LearnerID: who.learnerID, TeamIDs: who.teamIDs, OperatorID: who.operatorID,
-		Request: req,
-	}
 }
 
 const exchangeKey = "promptops.exchange"
@@ -65,7 +58,7 @@ func callerOf(c echo.Context) caller      { return exchangeOf(c).caller }
 func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		now := s.Now()
-		x := &exchange{id: run.NewID(now), received: now}
+		x := &exchange{id: run.NewID(now), received: now, clock: time.Now()}
 		c.Set(exchangeKey, x)
 		c.Response().Header().Set("X-Request-ID", x.id.String())
 		return next(c)
@@ -181,6 +174,8 @@ func (s *Server) recognise(c echo.Context) {
 	}
 }
 
+// admitLearner takes a token for its word. Whether the account is still there, and
+// may run, is for Runner to see, together with all else that it asks the database.
 func (s *Server) admitLearner(c echo.Context, x *exchange) error {
 	token := bearer(c)
 	if token == "" {
@@ -191,11 +186,6 @@ func (s *Server) admitLearner(c echo.Context, x *exchange) error {
 		return err
 	}
 	x.caller.learnerID = &claims.LearnerID
-	found, err := s.Learners.Find(c.Request().Context(), claims.LearnerID, s.Now())
-	if err != nil {
-		return err
-	}
-	x.caller.teamIDs = found.TeamIDs
 	return nil
 }
 

@@ -37,7 +37,7 @@ func (s *Server) playgroundRun(c echo.Context) error {
 	req, err := run.ParseRequest(form.body(), s.isProvider)
 	if err == nil {
 		var envelope run.Envelope
-		if envelope, err = s.Runner.Run(c.Request().Context(), callerOf(c).call(c, req), nil); err == nil {
+		if envelope, err = s.Runner.Run(c.Request().Context(), runCall(c, req), nil); err == nil {
 			page.Run = playgroundResult(envelope)
 			return s.render(c, http.StatusOK, views.Playground(page))
 		}

@@ -30,7 +30,6 @@ type Server struct {
 	Accounts  *account.Store
 	Sessions  *account.Sessions
 	Verifier  *learner.Verifier
-	Learners  *learner.Store
 	Runner    *run.Runner
 	Providers *provider.Registry
 	Prices    *price.Prices

@@ -91,10 +91,9 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Accounts: account.NewStore(s.DB, log),
 		Sessions: account.NewSessions(s.DB, account.SessionOptions{Now: s.Clock.Now}),
 		Verifier: verifier,
-		Learners: learner.NewStore(s.DB),
 		Runner: &run.Runner{
-			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Prices: prices,
-			Store: run.NewStore(s.DB), Log: log, Now: s.Clock.Now,
+			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
+			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
 		Providers: providers, Prices: prices, Usage: usage.NewStore(s.DB), Demo: demo.NewStore(s.DB, keyRing), Assets: assets,
 		Ready: func(ctx context.Context) error { return s.DB.Ping(ctx) },

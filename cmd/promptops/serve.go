@@ -16,9 +16,11 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
@@ -28,9 +30,10 @@ import (
 )
 
 const (
-	shutdownTimeout = 30 * time.Second // for runs that are going on
-	firstLinkTTL    = 24 * time.Hour
-	firstAdmin      = "admin@localhost"
+	// Runs that had to be interrupted are written down and answered in this time.
+	interruptTimeout = 10 * time.Second
+	firstLinkTTL     = 24 * time.Hour
+	firstAdmin       = "admin@localhost"
 )
 
 // serve is the program: everything is made here, top to bottom, and taken down
@@ -72,9 +75,32 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	uses := key.NewUses(keyStore, log)
 	teardown.add("key uses", func() error { return uses.Flush(context.Background()) })
-	runs := run.NewStore(f.pool)
+	cooling := key.NewCoolings(keyStore, log)
+	teardown.add("key coolings", func() error { cooling.Wait(); return nil })
+
+	// Runs have a pool of their own. Those that another process left behind are
+	// closed before the first new one.
+	runPool, err := postgres.Open(ctx, f.url, run.PoolOptions)
+	if err != nil {
+		return err
+	}
+	teardown.add("run pool", func() error { runPool.Close(); return nil })
+	presence, err := run.Join(ctx, runPool, version, log)
+	if err != nil {
+		return err
+	}
+	teardown.add("node", presence.Leave)
+	runs := run.NewStore(runPool, run.StoreOptions{Node: presence.ID, Zone: cfg.Zone(), Log: log})
+	teardown.add("outcomes of runs", func() error { return runs.Settle(within(interruptTimeout)) })
 	months := run.NewMonths(runs, log)
 	if err := months.RunOnce(ctx, time.Now()); err != nil {
+		return err
+	}
+	if err := presence.RunOnce(ctx, time.Now()); err != nil {
+		return err
+	}
+	budgets := run.NewBudgetStore(f.pool, cfg.Zone())
+	if err := budgets.Seed(ctx, firstBudgets(cfg)); err != nil {
 		return err
 	}
 	accounts := account.NewStore(f.pool, log)
@@ -104,11 +130,13 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 
 	demoStore := demo.NewStore(f.pool, f.ring)
 
+	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
+	defer interrupt()
 	server := &handlers.Server{
-		Accounts: accounts, Sessions: sessions,
-		Verifier: verifier, Learners: learner.NewStore(f.pool),
+		Accounts: accounts, Sessions: sessions, Verifier: verifier,
 		Runner: &run.Runner{
-			Providers: providers, Keys: keyStore, Uses: uses, Prices: prices, Store: runs, Log: log, Now: time.Now,
+			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: log, Now: time.Now,
+			Stopping: stopping,
 		},
 		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Assets: assets,
 		Ready: f.ready,
@@ -129,10 +157,11 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	log.Info("server_started", "version", version, "listen", listener.Addr().String(), "embedded", cfg.Embedded())
 
 	loops, ctx := errgroup.WithContext(ctx)
-	loops.Go(func() error { return serveUntil(ctx, httpServer, listener, log) })
+	loops.Go(func() error { return serveUntil(ctx, httpServer, listener, cfg.ShutdownTimeout, interrupt, log) })
 	loops.Go(func() error { return prices.Run(ctx) })
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
+	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })
@@ -180,8 +209,10 @@ func (p *program) welcome(ctx context.Context, f *foundation, accounts *account.
 	return nil
 }
 
-// serveUntil serves until ctx is done, then lets running requests end.
-func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+// serveUntil serves until ctx is done. Then it takes no more requests and lets
+// those that are running end: by themselves for as long as patience lasts, then by
+// interrupting the runs among them.
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, patience time.Duration, interrupt func(), log *slog.Logger) error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(listener) }()
 	select {
@@ -189,13 +220,40 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 		return err
 	case <-ctx.Done():
 	}
-	log.Info("server_stopping")
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(deadline); err != nil {
-		return errors.Join(fmt.Errorf("some requests did not end in %s: %w", shutdownTimeout, err), server.Close())
+	log.Info("server_stopping", "patience", patience.String())
+	if server.Shutdown(within(patience)) == nil {
+		return nil
+	}
+	log.Warn("runs_interrupted", "patience", patience.String())
+	interrupt()
+	if err := server.Shutdown(within(interruptTimeout)); err != nil {
+		log.Error("requests_cut_off", "error", err)
+		return server.Close()
 	}
 	return nil
+}
+
+// within is a context that ends by itself and not with anything else.
+func within(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+// firstBudgets are the limits until somebody sets others.
+func firstBudgets(cfg config.Config) run.Budgets {
+	b := run.Budgets{RunsPerMinute: cfg.RunsPerMinute, ConcurrentRuns: cfg.ConcurrentRuns, FallbackMaxTokens: run.DefaultFallbackMaxTokens}
+	b.DailyUSD, b.LearnerDailyUSD = dollars(cfg.DailyBudgetUSD), dollars(cfg.LearnerDailyBudgetUSD)
+	return b
+}
+
+// dollars reads an amount that config.Load has checked; empty is no limit.
+func dollars(amount string) *price.USD {
+	usd, err := price.ParseUSD(amount)
+	if err != nil {
+		return nil
+	}
+	return &usd
 }
 
 // teardown is what has come to exist and has to go, by name.

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 
@@ -29,6 +30,13 @@ type Config struct {
 	TrustedProxies []string `env:"PROMPTOPS_TRUSTED_PROXIES"`
 	MasterKeys     string   `env:"PROMPTOPS_MASTER_KEYS" secret:"whole"`
 	Timezone       string   `env:"PROMPTOPS_TIMEZONE" envDefault:"UTC"`
+
+	ShutdownTimeout time.Duration `env:"PROMPTOPS_SHUTDOWN_TIMEOUT" envDefault:"30s"`
+
+	DailyBudgetUSD        string `env:"PROMPTOPS_DAILY_BUDGET_USD"`
+	LearnerDailyBudgetUSD string `env:"PROMPTOPS_LEARNER_DAILY_BUDGET_USD"`
+	RunsPerMinute         *int   `env:"PROMPTOPS_RUNS_PER_MINUTE"`
+	ConcurrentRuns        *int   `env:"PROMPTOPS_CONCURRENT_RUNS"`
 
 	SupabaseURL       string   `env:"SUPABASE_URL"`
 	SupabaseJWTSecret string   `env:"SUPABASE_JWT_SECRET" secret:"whole"`
@@ -127,6 +135,9 @@ func (c *Config) normalise() {
 	}
 }
 
+// dollars is an amount as people write it.
+var dollars = regexp.MustCompile(`^\d{1,9}(\.\d{1,9})?$`)
+
 func (c Config) check() []error {
 	var problems []error
 	bad := func(name, format string, args ...any) {
@@ -139,6 +150,19 @@ func (c Config) check() []error {
 	}
 	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "Local" {
 		bad("PROMPTOPS_TIMEZONE", "%q is not a time zone; write it like Europe/Berlin or UTC", c.Timezone)
+	}
+	if c.ShutdownTimeout < 0 || c.ShutdownTimeout > time.Hour {
+		bad("PROMPTOPS_SHUTDOWN_TIMEOUT", "must be between 0s and 1h")
+	}
+	for name, amount := range map[string]string{"PROMPTOPS_DAILY_BUDGET_USD": c.DailyBudgetUSD, "PROMPTOPS_LEARNER_DAILY_BUDGET_USD": c.LearnerDailyBudgetUSD} {
+		if amount != "" && !dollars.MatchString(amount) {
+			bad(name, "%q is not an amount of dollars; write it like 25 or 0.50", amount)
+		}
+	}
+	for name, n := range map[string]*int{"PROMPTOPS_RUNS_PER_MINUTE": c.RunsPerMinute, "PROMPTOPS_CONCURRENT_RUNS": c.ConcurrentRuns} {
+		if n != nil && (*n < 1 || *n > 600) {
+			bad(name, "must be between 1 and 600; leave it out for no limit")
+		}
 	}
 	for _, cidr := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(strings.TrimSpace(cidr)); err != nil {
@@ -184,6 +208,13 @@ type Setting struct {
 func (c Config) Settings() []Setting {
 	var settings []Setting
 	eachField(c, func(f reflect.StructField, v reflect.Value) {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				v = reflect.ValueOf("")
+			} else {
+				v = v.Elem()
+			}
+		}
 		value := fmt.Sprint(v.Interface())
 		if list, ok := v.Interface().([]string); ok {
 			value = strings.Join(list, ",")

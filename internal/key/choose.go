@@ -21,7 +21,7 @@ const (
 
 // Choice is what Choose decided.
 type Choice struct {
-	Key     *Key // nil: there is none
+	Keys    []Key // that may be used, the first one first; empty: there is none
 	Skipped []Skip
 }
 
@@ -31,22 +31,41 @@ type Skip struct {
 	Reason Reason
 }
 
-// Choose decides which of a provider's keys an attempt at a model uses: the
-// learner's own healthy key first, then fallback keys by priority, then by least
-// recent use.
+// Choose decides which of a provider's keys an attempt at a model uses, and which
+// after that, should the provider refuse it: the learner's own healthy key first,
+// then fallback keys by priority, then by least recent use.
 func Choose(candidates []Key, model string, now time.Time) Choice {
 	ordered := slices.Clone(candidates)
 	slices.SortStableFunc(ordered, before)
 	var choice Choice
 	for _, k := range ordered {
-		if reason := k.unusable(model, now); reason != "" {
+		if reason := k.Unusable(model, now); reason != "" {
 			choice.Skipped = append(choice.Skipped, Skip{k, reason})
 			continue
 		}
-		choice.Key = &k
-		break
+		choice.Keys = append(choice.Keys, k)
 	}
 	return choice
+}
+
+// Wait is how long it takes until a key that is skipped now may be used again; 0
+// when waiting does not help.
+func (c Choice) Wait(now time.Time) time.Duration {
+	var wait time.Duration
+	for _, skip := range c.Skipped {
+		if left := skip.Key.cooling(now); skip.Reason == IsCooling && (wait == 0 || left < wait) {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// cooling is how long the key still cools; 0 if it does not.
+func (k Key) cooling(now time.Time) time.Duration {
+	if k.Status != Cooling || k.CoolingUntil == nil {
+		return 0
+	}
+	return max(k.CoolingUntil.Sub(now), 0)
 }
 
 // before orders keys as they are to be used.
@@ -74,8 +93,8 @@ func compareTimes(a, b *time.Time) int {
 	}
 }
 
-// unusable says why the key may not be used now, "" if it may.
-func (k Key) unusable(model string, now time.Time) Reason {
+// Unusable says why the key may not be used now, "" if it may.
+func (k Key) Unusable(model string, now time.Time) Reason {
 	switch {
 	case k.Status == Disabled:
 		return IsDisabled
@@ -83,7 +102,7 @@ func (k Key) unusable(model string, now time.Time) Reason {
 		return IsInvalid
 	case k.Status == Billing:
 		return IsBilling
-	case k.Status == Cooling && k.CoolingUntil != nil && now.Before(*k.CoolingUntil):
+	case k.cooling(now) > 0:
 		return IsCooling
 	case k.Models != nil && !slices.Contains(k.Models, model):
 		return WrongModel
@@ -119,7 +138,7 @@ func Availability(providers []string, candidates map[string][]Key, now time.Time
 	for _, provider := range providers {
 		available[provider] = "none"
 		usable := slices.DeleteFunc(slices.Clone(candidates[provider]), func(k Key) bool {
-			reason := k.unusable("", now)
+			reason := k.Unusable("", now)
 			return reason != "" && reason != WrongModel
 		})
 		if len(usable) > 0 {

@@ -66,7 +66,7 @@ func TestChoose(t *testing.T) {
 		{"billing", []Key{own(status(Billing)), fallback("a", nil)}, "a", "own: out of credit"},
 		{"all are out", []Key{own(status(Billing)), fallback("a", status(Invalid)), fallback("b", status(Disabled))}, "",
 			"own: out of credit, a: refused by the provider, b: disabled"},
-		{"what comes after the chosen one is not looked at", []Key{fallback("a", priority(1)), fallback("b", status(Disabled))}, "a", ""},
+		{"who would be next", []Key{fallback("a", priority(1)), fallback("b", status(Disabled))}, "a", "b: disabled"},
 
 		{"cooling", []Key{own(cooling(at(time.Nanosecond))), fallback("a", nil)}, "a", "own: rate limited for now"},
 		{"cooled down this instant", []Key{own(cooling(at(0)))}, "own", ""},
@@ -83,8 +83,8 @@ func TestChoose(t *testing.T) {
 			before := append([]Key(nil), test.keys...)
 			choice := Choose(test.keys, "gpt-5-mini", noon)
 			chosen := ""
-			if choice.Key != nil {
-				chosen = choice.Key.Label
+			if len(choice.Keys) > 0 {
+				chosen = choice.Keys[0].Label
 			}
 			var skipped []string
 			for _, skip := range choice.Skipped {
@@ -108,7 +108,7 @@ func TestChooseWhateverTheOrder(t *testing.T) {
 	}
 	for range len(keys) {
 		keys = append(keys[1:], keys[0])
-		if got := Choose(keys, "gpt-5", noon).Key; got == nil || got.Label != "first" {
+		if got := Choose(keys, "gpt-5", noon).Keys; len(got) == 0 || got[0].Label != "first" {
 			t.Errorf("chose %v", got)
 		}
 	}
@@ -136,8 +136,8 @@ func TestMessage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			choice := Choose(test.keys, "gpt-5", noon)
-			if choice.Key != nil {
-				t.Fatalf("chose %+v", choice.Key)
+			if choice.Keys != nil {
+				t.Fatalf("chose %+v", choice.Keys)
 			}
 			if got := choice.Message("OpenAI"); got != test.want {
 				t.Errorf("says %q\nwant %q", got, test.want)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -41,9 +42,10 @@ type Key struct {
 	LastFour     string
 	Status       Status
 	CoolingUntil *time.Time
-	Priority     int      // fallback keys: lowest first
-	Models       []string // the provider's own names; nil: every model
-	Sandbox      bool     // opens the built-in sandbox, not the real provider
+	Priority     int        // fallback keys: lowest first
+	Models       []string   // the provider's own names; nil: every model
+	MonthlyCap   *price.USD // fallback keys: nil is none
+	Sandbox      bool       // opens the built-in sandbox, not the real provider
 	LastUsedAt   *time.Time
 	CreatedAt    time.Time
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -28,6 +29,7 @@ func NewStore(db postgres.DB, ring *seal.Ring) *Store { return &Store{db, ring} 
 // row is a key as the queries below return it.
 type row struct {
 	ID           uuid.UUID
+	OwnerID      *uuid.UUID
 	Source       Source
 	Provider     string
 	Label        string
@@ -36,6 +38,7 @@ type row struct {
 	CoolingUntil *time.Time
 	Priority     int
 	Models       []string
+	MonthlyCap   *price.USD
 	Sandbox      bool
 	LastUsedAt   *time.Time
 	CreatedAt    time.Time
@@ -45,35 +48,51 @@ type row struct {
 func (r row) key() Key {
 	return Key{
 		ID: r.ID, Source: r.Source, Provider: r.Provider, Label: r.Label, LastFour: r.LastFour,
-		Status: r.Status, CoolingUntil: r.CoolingUntil, Priority: r.Priority, Models: r.Models,
+		Status: r.Status, CoolingUntil: r.CoolingUntil, Priority: r.Priority, Models: r.Models, MonthlyCap: r.MonthlyCap,
 		Sandbox: r.Sandbox, LastUsedAt: r.LastUsedAt, CreatedAt: r.CreatedAt, ciphertext: r.Ciphertext,
 	}
 }
 
-const userColumns = `id, 'user' as source, provider, label, last_four, status, cooling_until,
-	0 as priority, null::text[] as models,
+const userColumns = `id, user_id as owner_id, 'user' as source, provider, label, last_four, status, cooling_until,
+	0 as priority, null::text[] as models, null::numeric as monthly_cap,
 	exists (select from ops.demo_records d where d.kind = 'user_key' and d.id = user_api_keys.id) as sandbox,
 	last_used_at, created_at, ciphertext`
 
-const fallbackColumns = `id, 'fallback' as source, provider, label, last_four, status, cooling_until,
-	priority, models, sandbox, last_used_at, created_at, ciphertext`
+const fallbackColumns = `id, null::uuid as owner_id, 'fallback' as source, provider, label, last_four, status, cooling_until,
+	priority, models, monthly_cap_usd as monthly_cap, sandbox, last_used_at, created_at, ciphertext`
 
 // Candidates returns every key that an attempt at one of the providers could
 // use, by provider: the learner's own (nil: nobody's) and all fallback keys. One
 // round trip.
 func (s *Store) Candidates(ctx context.Context, learnerID *uuid.UUID, providers []string) (map[string][]Key, error) {
-	keys, err := s.query(ctx, `
-		select `+userColumns+` from public.user_api_keys where user_id = $1 and provider = any($2)
-		union all
-		select `+fallbackColumns+` from ops.fallback_keys where provider = any($2)`, learnerID, providers)
-	if err != nil {
-		return nil, err
+	var owners []uuid.UUID
+	if learnerID != nil {
+		owners = []uuid.UUID{*learnerID}
 	}
 	byProvider := map[string][]Key{}
-	for _, k := range keys {
-		byProvider[k.Provider] = append(byProvider[k.Provider], k)
+	var batch pgx.Batch
+	QueueCandidates(&batch, owners, providers, func(_ *uuid.UUID, k Key) { byProvider[k.Provider] = append(byProvider[k.Provider], k) })
+	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, postgres.Fault(err)
 	}
 	return byProvider, nil
+}
+
+// QueueCandidates adds to a batch the question for the keys of these learners
+// and all fallback keys, for these providers. found is told of each, with its
+// owner (nil: the platform), when the batch is read.
+func QueueCandidates(batch *pgx.Batch, learnerIDs []uuid.UUID, providers []string, found func(owner *uuid.UUID, k Key)) {
+	batch.Queue(`
+		select `+userColumns+` from public.user_api_keys where user_id = any($1) and provider = any($2)
+		union all
+		select `+fallbackColumns+` from ops.fallback_keys where provider = any($2)`, learnerIDs, providers,
+	).Query(func(rows pgx.Rows) error {
+		all, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+		for _, one := range all {
+			found(one.OwnerID, one.key())
+		}
+		return err
+	})
 }
 
 // ListFallback returns every fallback key, by provider in the order of use.

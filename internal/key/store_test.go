@@ -139,7 +139,7 @@ func TestAddAndOpen(t *testing.T) {
 
 	// A list of no models is no restriction.
 	everything := addFallback(t, s, NewFallback{Provider: "openai", Label: "any", Secret: "sk-another-key-altogether", Models: []string{}})
-	if everything.Priority != defaultPriority || Choose([]Key{everything}, "gpt-5", noon).Key == nil {
+	if everything.Priority != defaultPriority || Choose([]Key{everything}, "gpt-5", noon).Keys == nil {
 		t.Errorf("got %+v", everything)
 	}
 }

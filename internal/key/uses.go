@@ -38,6 +38,17 @@ func (u *Uses) Touch(k Key, at time.Time) {
 	}
 }
 
+// Apply returns the key as it is when what is not yet written is added to it.
+func (u *Uses) Apply(k Key) Key {
+	u.mu.Lock()
+	at, known := u.last[k.Source][k.ID]
+	u.mu.Unlock()
+	if known && (k.LastUsedAt == nil || k.LastUsedAt.Before(at)) {
+		k.LastUsedAt = &at
+	}
+	return k
+}
+
 // Run writes every few seconds until ctx is done.
 func (u *Uses) Run(ctx context.Context) error {
 	ticker := time.NewTicker(flushEvery)

@@ -25,6 +25,7 @@ import (
 type Options struct {
 	MaxConns        int32  // most connections at once; 0 means pool_max_conns of the URL, else 16
 	ApplicationName string // as pg_stat_activity shows it; "" means application_name of the URL, else "promptops"
+	Session         string // SQL that every new connection begins with; "" is none
 }
 
 // Open connects to the database at url and makes sure that it answers. Columns
@@ -41,14 +42,18 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 			"postgres://user:password@host:5432/database; special characters in the password are written percent-encoded.")
 	}
 	config.MaxConns = maxConns(config, opts)
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		types := conn.TypeMap()
 		pgxdecimal.Register(types)
 		// Behind a transaction pooler the driver cannot ask the server for the
 		// types of parameters and has to know them itself.
 		types.RegisterDefaultPgType([]uuid.UUID{}, "_uuid")
 		types.RegisterDefaultPgType([]decimal.Decimal{}, "_numeric")
-		return nil
+		if opts.Session == "" {
+			return nil
+		}
+		_, err := conn.Exec(ctx, opts.Session)
+		return err
 	}
 	params := config.ConnConfig.RuntimeParams
 	if opts.ApplicationName != "" {

@@ -49,6 +49,9 @@ func (u USD) Add(v USD) USD { return USD{u.amount.Add(v.amount)} }
 // Sub returns u - v.
 func (u USD) Sub(v USD) USD { return USD{u.amount.Sub(v.amount)} }
 
+// Neg returns -u.
+func (u USD) Neg() USD { return USD{u.amount.Neg()} }
+
 // Cmp returns -1, 0 or +1 as u is less than, equal to or greater than v.
 func (u USD) Cmp(v USD) int { return u.amount.Cmp(v.amount) }
 

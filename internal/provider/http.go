@@ -194,7 +194,7 @@ func (c *client) complete(caller context.Context, call Call, a *answer) *Failure
 	if resp.StatusCode/100 != 2 {
 		return c.refused(resp, call.Secret, cancel)
 	}
-	a.reply.RequestID = requestID(resp.Header, call.Secret)
+	a.reply.RequestID, a.reply.Accepted = requestID(resp.Header, call.Secret), true
 	decoder := c.wire.decoder(call, a)
 	if stream && !isDocument(resp.Header) {
 		return c.readStream(caller, resp, decoder, call.Secret, cancel)

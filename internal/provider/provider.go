@@ -61,6 +61,7 @@ type Reply struct {
 	Cost         *decimal.Decimal // USD as billed by the provider (OpenRouter); nil: it did not say
 	FirstToken   time.Duration    // from the call to the first text; 0 when not streamed or none came
 	RequestID    string           // the provider's id of this call, for its support
+	Accepted     bool             // the provider answered with a 2xx, so it may bill the call whatever followed
 }
 
 // Usage is tokens by category, in our one meaning whatever the provider's own:

@@ -19,18 +19,16 @@ import (
 func TestStartIsCommittedFirst(t *testing.T) {
 	w := makeWorld(t)
 	type state struct {
-		run      string
-		attempts int
-		running  int
+		run     string
+		planned string
 	}
 	var seen []state
 	call := w.call("openai/good")
 	w.double.before = func(string) {
 		var s state
 		err := w.pool.QueryRow(w.ctx, `
-			select r.status, count(a), count(a) filter (where a.status = 'running')
-			from public.prompt_runs r join public.prompt_attempts a on a.run_id = r.id
-			where r.id = $1 group by r.status`, call.ID).Scan(&s.run, &s.attempts, &s.running)
+			select r.status, r.plan -> 'attempts' -> 0 ->> 'model'
+			from public.prompt_runs r where r.id = $1`, call.ID).Scan(&s.run, &s.planned)
 		if err != nil {
 			t.Error(err)
 		}
@@ -38,7 +36,7 @@ func TestStartIsCommittedFirst(t *testing.T) {
 	}
 	heard := &hearing{}
 	e := w.run(call, heard)
-	if len(seen) != 1 || seen[0] != (state{"running", 1, 1}) {
+	if len(seen) != 1 || seen[0] != (state{"running", "openai/good"}) {
 		t.Errorf("the provider found %+v", seen)
 	}
 	heard.order = append(heard.order, "end")
@@ -73,14 +71,15 @@ func TestStartIsHeardAfterTheCommit(t *testing.T) {
 // starts is a Listener for the start alone.
 type starts func()
 
-func (s starts) Start(uuid.UUID)    { s() }
-func (starts) Delta(string, string) {}
-func (starts) Result(Result)        {}
+func (s starts) Start(uuid.UUID, bool) { s() }
+func (starts) Delta(string, string)    {}
+func (starts) Result(Result)           {}
 
 // Without the database nothing is run.
 func TestDatabaseAway(t *testing.T) {
 	w := makeWorld(t)
 	template := w.template(&w.ada, "Hi", true)
+	w.Store.startPatience = 50 * time.Millisecond
 	w.pool.Close()
 	for _, id := range []*uuid.UUID{nil, &template} {
 		call := w.call("openai/good", "google/good")
@@ -105,7 +104,7 @@ func TestDatabaseAway(t *testing.T) {
 // A database that can be read but not written lets nothing run either.
 func TestDatabaseReadOnly(t *testing.T) {
 	w := makeWorld(t)
-	w.exec(`alter table public.prompt_attempts rename to away`)
+	w.exec(`alter table public.prompt_runs rename to away`)
 	if _, err := w.Run(w.ctx, w.call("openai/good"), nil); err == nil {
 		t.Error("ran without a record")
 	}
@@ -113,7 +112,7 @@ func TestDatabaseReadOnly(t *testing.T) {
 		t.Errorf("%d calls were made", n)
 	}
 	var runs int
-	w.must(w.pool.QueryRow(w.ctx, `select count(*) from public.prompt_runs`).Scan(&runs))
+	w.must(w.pool.QueryRow(w.ctx, `select count(*) from public.away`).Scan(&runs))
 	if runs != 0 {
 		t.Errorf("half a start is stored: %d runs", runs)
 	}
@@ -123,19 +122,22 @@ func TestDatabaseReadOnly(t *testing.T) {
 func TestDatabaseGoesMeanwhile(t *testing.T) {
 	t.Run("away", func(t *testing.T) {
 		w := makeWorld(t)
+		w.Store.outcomePatience = 50 * time.Millisecond
 		w.double.before = func(string) { w.pool.Close() }
 		call := w.call("openai/good")
 		e, err := w.Run(w.ctx, call, nil)
 		if fault.KindOf(err) != fault.Unavailable || e.Results != nil {
 			t.Errorf("got %s, %v", encoded(t, e), err)
 		}
-		if events := w.logs.of(t, call.ID); len(events) != 1 {
-			t.Errorf("logged %v", events)
+		for _, event := range w.logs.of(t, call.ID)[1:] {
+			if event["event"] != "run_not_recorded" {
+				t.Errorf("logged %v", event)
+			}
 		}
 	})
 	t.Run("it does not answer", func(t *testing.T) {
 		w := makeWorld(t)
-		w.Store.patience = 100 * time.Millisecond
+		w.Store.outcomePatience = 100 * time.Millisecond
 		tx, err := w.pool.Begin(w.ctx)
 		w.must(err)
 		defer func() { w.must(tx.Rollback(w.ctx)) }()

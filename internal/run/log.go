@@ -16,6 +16,10 @@ import (
 // statusClientClosed is logged for a run whose caller went away.
 const statusClientClosed = 499
 
+// statusInterrupted is logged for a run whose process ended: its caller got no
+// answer, or one that says so.
+const statusInterrupted = 503
+
 func (r *Runner) logStart(ctx context.Context, call Call, availability map[string]string) {
 	req := call.Request
 	r.Log.InfoContext(ctx, "ai_run_start", append(identity(call),
@@ -40,6 +44,10 @@ func (r *Runner) logOutcome(ctx context.Context, call Call, e Envelope, abandone
 		r.Log.InfoContext(ctx, "ai_run_success", append(fields, slog.String("status", string(e.Status)),
 			slog.Int64("totalTokens", e.TotalTokens), slog.Any("totalCost", e.TotalCost), slog.Any("errors", problems))...)
 	}
+}
+
+func (r *Runner) logReplay(ctx context.Context, call Call, e Envelope) {
+	r.Log.InfoContext(ctx, "ai_run_replayed", append(identity(call), slog.String("answerOf", e.RequestID.String()), slog.String("status", string(e.Status)))...)
 }
 
 // Identity is what every event of the endpoint carries. A rejected request may

@@ -107,7 +107,7 @@ func TestLogOfLittle(t *testing.T) {
 	w := makeWorld(t)
 	call := w.call("google/good")
 	operator := uuid.New()
-	call.LearnerID, call.OperatorID, call.TeamIDs = nil, &operator, nil
+	call.LearnerID, call.OperatorID = nil, &operator
 	w.run(call, nil)
 	events := w.logs.of(t, call.ID)
 	if len(events) != 2 {

@@ -43,7 +43,7 @@ func (m *Months) Run(ctx context.Context) error {
 
 // RunOnce makes the partitions of this month and the next ones.
 func (m *Months) RunOnce(ctx context.Context, now time.Time) error {
-	made, err := EnsureMonths(ctx, m.store.db, now, now.AddDate(0, monthsAhead, 0))
+	made, err := EnsureMonths(ctx, m.store.pool, now, now.AddDate(0, monthsAhead, 0))
 	if made > 0 {
 		m.log.Info("partitions_made", "tables", made)
 	}

@@ -63,6 +63,9 @@ func (c Config) Timeout() time.Duration {
 	return time.Duration(*c.TimeoutMs) * time.Millisecond
 }
 
+// text is the config as it is stored.
+func (c Config) text() string { return jsonText(c) }
+
 // ParseRequest reads the body of POST /api/ai/run. What cannot be read (syntax,
 // types, unknown fields) is fault.Malformed, what can be read but not accepted
 // fault.Invalid; either way every bad field is listed. isProvider says which

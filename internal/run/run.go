@@ -34,11 +34,13 @@ func CreatedAt(id uuid.UUID) time.Time {
 
 // Call is one request on its way through Runner.
 type Call struct {
-	ID              uuid.UUID // from NewID
-	ClientRequestID string    // the caller's own X-Request-ID; may be empty
-	LearnerID       *uuid.UUID
-	TeamIDs         []uuid.UUID // the learner's
-	OperatorID      *uuid.UUID  // instead of a learner: the playground
+	ID              uuid.UUID  // from NewID
+	ClientRequestID string     // the caller's own X-Request-ID; may be empty
+	LearnerID       *uuid.UUID // whose access token it was
+	OperatorID      *uuid.UUID // instead of a learner: the playground
+	IdempotencyKey  string     // may be empty
+	RequestHash     []byte     // SHA-256 of the body; with IdempotencyKey
+	TraceParent     string     // W3C trace context of the caller; may be empty
 	Request         Request
 }
 
@@ -46,20 +48,23 @@ type Call struct {
 type Status string
 
 const (
-	Success   Status = "success" // every attempt is ok
-	Partial   Status = "partial" // some are
-	Failed    Status = "error"   // none is
-	Cancelled Status = "cancelled"
+	Success Status = "success" // every attempt is ok
+	Partial Status = "partial" // some are
+	Failed  Status = "error"   // none is
+
+	Cancelled   Status = "cancelled"   // stored only: the caller went away
+	Interrupted Status = "interrupted" // stored only: the process ended before the run did
 )
 
 // AttemptStatus is how one model ended. Answers know ok and error; rows also
-// tell apart what was cancelled.
+// tell apart what was cancelled or interrupted.
 type AttemptStatus string
 
 const (
-	AttemptOK        AttemptStatus = "ok"
-	AttemptError     AttemptStatus = "error"
-	AttemptCancelled AttemptStatus = "cancelled"
+	AttemptOK          AttemptStatus = "ok"
+	AttemptError       AttemptStatus = "error"
+	AttemptCancelled   AttemptStatus = "cancelled"
+	AttemptInterrupted AttemptStatus = "interrupted"
 )
 
 // CostSource says where an attempt's cost comes from.
@@ -81,6 +86,9 @@ type Envelope struct {
 	TotalCost   price.USD `json:"totalCost"`   // of the priced attempts
 	Unpriced    int       `json:"unpriced,omitempty"`
 	Results     []Result  `json:"results"` // in the order of the request's models
+
+	Replayed bool          `json:"-"` // the answer of an earlier run with the same idempotency key
+	Upstream time.Duration `json:"-"` // from the first call to a provider to the last answer
 }
 
 // Result is what became of one model.
@@ -123,28 +131,9 @@ type Error struct {
 // Listener hears a run while it goes on. Calls come one at a time; Delta only
 // when the request asks for a stream.
 type Listener interface {
-	Start(id uuid.UUID)              // committed as started; models are being called
-	Delta(model string, text string) // a piece of a model's text
-	Result(result Result)            // a model is done
-}
-
-// attempt is one model of a run, from its place in the request to its end.
-type attempt struct {
-	ordinal      int
-	provider     string // id
-	model        string // the provider's own name
-	key          key.Key
-	hasKey       bool
-	priceID      *int64
-	providerCall string // the provider's id of the call
-	result       Result
-}
-
-func (a attempt) rowStatus() AttemptStatus {
-	if a.result.Error != nil && a.result.Error.Class == provider.ClassCancelled {
-		return AttemptCancelled
-	}
-	return a.result.Status
+	Start(id uuid.UUID, replayed bool) // committed as started, models are being called; or all of it is over already
+	Delta(model string, text string)   // a piece of a model's text
+	Result(result Result)              // a model is done
 }
 
 // summarise adds up a run's results.

@@ -218,7 +218,7 @@ func TestOperator(t *testing.T) {
 	w := makeWorld(t)
 	operator := uuid.New()
 	call := w.call("openai/good")
-	call.LearnerID, call.TeamIDs, call.OperatorID = nil, nil, &operator
+	call.LearnerID, call.OperatorID = nil, &operator
 	e := w.run(call, nil)
 	if r := e.Results[0]; *r.KeySource != key.Fallback || r.Status != AttemptOK {
 		t.Errorf("got %s", encoded(t, r))

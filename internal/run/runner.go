@@ -3,9 +3,7 @@ package run
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 )
@@ -22,60 +21,123 @@ import (
 type Runner struct {
 	Providers *provider.Registry
 	Keys      *key.Store
-	Uses      *key.Uses // learns which keys were used
+	Uses      *key.Uses     // learns which keys were used
+	Cooling   *key.Coolings // learns which keys are rate limited
 	Prices    *price.Prices
 	Store     *Store
 	Log       *slog.Logger
 	Now       func() time.Time
-	Observe   func(Finished) // told of every recorded run, for metrics and traces; nil: nobody is
+	Observe   func(Finished)  // told of every recorded run, for metrics and traces; nil: nobody is
+	Stopping  context.Context // done when runs that still go on have to end; nil: never
+	Backoff   time.Duration   // before the first retry after a fault of the provider; 0: 400 ms
 }
 
 // Run runs one call and returns its answer, committed. listener may be nil.
 //
-// Whatever a provider does is part of the answer. An error means that nothing
-// was run (fault.Invalid: team or template do not fit; fault.Unavailable: the
-// database is away) or, also fault.Unavailable, that what was run could not be
-// recorded.
+// Whatever a provider does is part of the answer. An error means that nothing was
+// run: fault.Unauthenticated or Forbidden (the account is gone or closed), Invalid
+// (team, template or idempotency key do not fit), Conflict (the first run with
+// this idempotency key goes on), RateLimited, Unavailable (the database is away).
+// Or, also fault.Unavailable, that the outcome could not be recorded yet: it is
+// kept, and the same idempotency key leads to it when the database is back.
 func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelope, error) {
 	started := r.Now()
-	messages, err := r.prepare(ctx, call)
-	if err != nil {
-		return Envelope{}, err
-	}
-	attempts := r.plan(call.Request.Models)
-	candidates, err := r.Keys.Candidates(ctx, call.LearnerID, providersOf(attempts))
-	if err != nil {
-		return Envelope{}, err
-	}
-	r.logStart(ctx, call, key.Availability(providersOf(attempts), candidates, started))
-	for i := range attempts {
-		r.chooseKey(&attempts[i], candidates, started)
-	}
-	if err := r.Store.start(ctx, call, attempts); err != nil {
-		return Envelope{}, err
-	}
-
 	heard := serialise(listener)
-	heard.Start(call.ID)
-	r.callAll(ctx, call, messages, attempts, heard)
+	attempts := attemptsAt(call.Request.Models)
+	providers := providersOf(attempts)
+
+	facts, err := r.Store.facts(ctx, &call, providers)
+	if err != nil {
+		return Envelope{}, err
+	}
+	if err := facts.admit(call, started); err != nil {
+		return Envelope{}, err
+	}
+	if facts.earlier != nil {
+		return r.replay(ctx, call, facts.earlier, heard)
+	}
+	messages, err := r.prepare(ctx, call, facts)
+	if err != nil {
+		return Envelope{}, err
+	}
+	r.chooseKeys(call, attempts, facts, messages, started)
+
+	start := newStarting(call, facts, attempts)
+	if err := r.Store.record(&entry{start: start}, r.Store.startPatience); err != nil {
+		return Envelope{}, err
+	}
+	if start.refusal != nil {
+		return r.refused(ctx, call, start.refusal, providers, heard)
+	}
+	r.logStart(ctx, call, key.Availability(providers, facts.keys, started))
+	for i := range attempts {
+		attempts[i].settle(start.decided[i])
+	}
+	heard.Start(call.ID, false)
+	r.callAll(ctx, call, facts, messages, attempts, heard)
 
 	envelope := summarise(call.ID, attempts, r.Now().Sub(started))
+	envelope.Upstream = upstream(attempts)
 	abandoned := ctx.Err() != nil
+	outcome := newFinishing(call, facts, r.Store.day(CreatedAt(call.ID)), messages, attempts, envelope)
 	// The provider's work is done and may have been paid for: it is recorded
 	// even when the one who asked has left.
-	if err := r.Store.finish(ctx, call, messages, attempts, envelope, abandoned); err != nil {
+	if err := r.Store.record(&entry{finish: outcome}, r.Store.outcomePatience); err != nil {
 		return Envelope{}, err
 	}
 	r.logOutcome(ctx, call, envelope, abandoned)
+	if r.Observe != nil {
+		r.Observe(Finished{call, started, r.Now(), abandoned, envelope, triesOf(attempts)})
+	}
 	return envelope, nil
+}
+
+// admit refuses whoever may not run: an account that is gone, banned or deleted.
+func (f facts) admit(call Call, now time.Time) error {
+	switch {
+	case call.LearnerID == nil:
+		return nil
+	case f.account == nil:
+		return learner.ErrGone
+	}
+	return f.account.Usable(now)
+}
+
+// replay gives the answer of an earlier run with the same idempotency key.
+func (r *Runner) replay(ctx context.Context, call Call, first *earlier, heard Listener) (Envelope, error) {
+	again, err := first.replay(call.RequestHash)
+	if err != nil {
+		return Envelope{}, err
+	}
+	r.logReplay(ctx, call, again)
+	heard.Start(again.RequestID, true)
+	for _, result := range again.Results {
+		heard.Result(result)
+	}
+	return again, nil
+}
+
+// refused is the answer to a run that may not start. When another one has just
+// claimed the idempotency key, that one says what it is.
+func (r *Runner) refused(ctx context.Context, call Call, refusal error, providers []string, heard Listener) (Envelope, error) {
+	if errors.Is(refusal, errClaimed) {
+		facts, err := r.Store.facts(ctx, &call, providers)
+		if err != nil {
+			return Envelope{}, err
+		}
+		if facts.earlier != nil {
+			return r.replay(ctx, call, facts.earlier, heard)
+		}
+	}
+	return Envelope{}, refusal
 }
 
 // prepare checks what only the database knows, and returns what the models are
 // sent.
-func (r *Runner) prepare(ctx context.Context, call Call) ([]provider.Message, error) {
+func (r *Runner) prepare(ctx context.Context, call Call, f facts) ([]provider.Message, error) {
 	req := call.Request
 	var problems []fault.Field
-	if req.TeamID != nil && !slices.Contains(call.TeamIDs, *req.TeamID) {
+	if req.TeamID != nil && (f.account == nil || !slices.Contains(f.account.TeamIDs, *req.TeamID)) {
 		problems = append(problems, fault.Field{Field: "teamId", Message: "is not one of your teams"})
 	}
 	body := ""
@@ -95,8 +157,8 @@ func (r *Runner) prepare(ctx context.Context, call Call) ([]provider.Message, er
 	return conversation(req, body)
 }
 
-// plan makes an attempt of every model.
-func (r *Runner) plan(models []string) []attempt {
+// plan0 makes an attempt of every model.
+func attemptsAt(models []string) []attempt {
 	attempts := make([]attempt, len(models))
 	for i, model := range models {
 		id, name, _ := provider.Split(model)
@@ -113,15 +175,24 @@ func providersOf(attempts []attempt) []string {
 	return ids
 }
 
-// chooseKey gives the attempt its key, or the reason why there is none.
-func (r *Runner) chooseKey(a *attempt, candidates map[string][]key.Key, now time.Time) {
-	choice := key.Choose(candidates[a.provider], a.model, now)
-	if choice.Key == nil {
-		a.fail(&provider.Failure{Class: provider.ClassMissingKey, Message: choice.Message(r.providerName(a.provider))})
-		return
+// chooseKeys gives every attempt the keys that it may use and the most that it
+// can cost, or the reason why there is no key.
+func (r *Runner) chooseKeys(call Call, attempts []attempt, f facts, messages []provider.Message, now time.Time) {
+	for _, keys := range f.keys {
+		for i, k := range keys {
+			keys[i] = r.Cooling.Apply(r.Uses.Apply(k))
+		}
 	}
-	a.key, a.hasKey = *choice.Key, true
-	a.result.KeySource = &a.key.Source
+	day := r.Store.day(CreatedAt(call.ID))
+	for i := range attempts {
+		a := &attempts[i]
+		choice := key.Choose(f.keys[a.provider], a.model, now)
+		if len(choice.Keys) == 0 {
+			a.fail(&provider.Failure{Class: provider.ClassMissingKey, Message: choice.Message(r.providerName(a.provider)), RetryAfter: choice.Wait(now)})
+		}
+		a.wish = wish{keys: choice.Keys, day: day, learnerID: call.LearnerID, budgets: f.budgets}
+		a.wish.amount = f.budgets.worst(r.Prices.Book(), a, call.Request.Config, messages, now)
+	}
 }
 
 func (r *Runner) providerName(id string) string {
@@ -131,137 +202,60 @@ func (r *Runner) providerName(id string) string {
 	return id
 }
 
-// callAll calls every model at once and waits for all. One that fails, hangs or
-// panics costs no other anything beyond its own timeout.
-func (r *Runner) callAll(ctx context.Context, call Call, messages []provider.Message, attempts []attempt, heard Listener) {
-	var all sync.WaitGroup
-	for i := range attempts {
-		a := &attempts[i]
-		all.Go(func() {
-			if a.hasKey {
-				r.call(ctx, a, call.Request, messages, heard)
-			}
-			heard.Result(a.result)
-		})
+// settle takes the key that was granted, or ends the attempt where money is out.
+func (a *attempt) settle(g granted) {
+	switch {
+	case g.index >= 0:
+		a.use(g)
+	case g.full != "":
+		a.fail(&provider.Failure{Class: provider.ClassBudgetExceeded, Message: exceeded(g.full)})
 	}
+}
+
+// callAll calls every model at once and waits for all.
+func (r *Runner) callAll(ctx context.Context, call Call, f facts, messages []provider.Message, attempts []attempt, heard Listener) {
+	if r.Stopping != nil {
+		stoppable, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(r.Stopping, func() { cancel(errStopping) })()
+		ctx = stoppable
+	}
+	one := func(a *attempt) {
+		if a.hasKey {
+			r.attempt(ctx, a, call, f, messages, heard)
+		}
+		heard.Result(a.result)
+	}
+	var all sync.WaitGroup
+	for i := 1; i < len(attempts); i++ {
+		all.Go(func() { one(&attempts[i]) })
+	}
+	one(&attempts[0])
 	all.Wait()
 }
 
-// call makes one attempt.
-func (r *Runner) call(ctx context.Context, a *attempt, req Request, messages []provider.Message, heard Listener) {
-	started := r.Now()
-	defer func() {
-		if p := recover(); p != nil {
-			r.Log.ErrorContext(ctx, "ai_run_panic", "model", a.result.Model, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			a.fail(&provider.Failure{Class: provider.ClassProviderError, Message: "The answer could not be processed."})
-		}
-		a.result.DurationMs = r.Now().Sub(started).Milliseconds()
-	}()
-
-	client, ok := r.Providers.Client(a.provider, a.key.Sandbox)
-	if !ok {
-		a.fail(&provider.Failure{Class: provider.ClassNotFound, Message: "This provider is no longer set up."})
-		return
+func triesOf(attempts []attempt) [][]Try {
+	tries := make([][]Try, len(attempts))
+	for i, a := range attempts {
+		tries[i] = a.tries
 	}
-	secret, err := r.Keys.Open(a.key)
-	if err != nil {
-		r.Log.ErrorContext(ctx, "key_unreadable", "keyId", a.key.ID, "keySource", a.key.Source, "error", err)
-		a.fail(&provider.Failure{Class: provider.ClassMissingKey, Message: "The stored key could not be opened. An administrator has to add it again."})
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, req.Config.Timeout())
-	defer cancel()
-	providerCall := provider.Call{
-		Secret: secret.Reveal(), Model: a.model, Messages: messages,
-		Temperature: req.Config.Temperature, MaxTokens: req.Config.MaxTokens, TopP: req.Config.TopP, Stop: req.Config.Stop,
-	}
-	var onText func(string)
-	if req.Stream {
-		onText = func(text string) { heard.Delta(a.result.Model, text) }
-	}
-	a.result.Attempts++
-	r.Uses.Touch(a.key, started)
-	reply, err := client.Complete(ctx, providerCall, onText)
-	a.settle(providerCall, reply, err, r.Prices.Book(), started)
+	return tries
 }
 
-// fail ends an attempt with an error. What a provider refused costs nothing.
-func (a *attempt) fail(f *provider.Failure) {
-	a.result.Status = AttemptError
-	a.result.Error = &Error{Class: f.Class, Message: f.Message, HTTPStatus: f.HTTPStatus, RetryAfterMs: f.RetryAfter.Milliseconds()}
-	if a.result.Cost == nil && a.result.CostSource == nil {
-		a.result.Cost = &price.USD{}
-	}
-}
-
-// settle turns what a provider answered into a result: tokens, cost, error.
-func (a *attempt) settle(call provider.Call, reply provider.Reply, err error, book *price.Book, at time.Time) {
-	a.providerCall = reply.RequestID
-	if reply.Text != "" || err == nil {
-		a.result.Output = &reply.Text
-	}
-	if reply.FinishReason != "" {
-		a.result.FinishReason = &reply.FinishReason
-	}
-	if reply.FirstToken > 0 {
-		ms := reply.FirstToken.Milliseconds()
-		a.result.FirstTokenMs = &ms
-	}
-	failure, failed := errors.AsType[*provider.Failure](err)
-	if err != nil && !failed { // adapters promise a Failure
-		failure = &provider.Failure{Class: provider.ClassProviderError, Message: "The provider's answer could not be processed."}
-	}
-	usage, source := reply.Usage, "reported"
-	if usage == nil && (err == nil || mayHaveBeenBilled(failure, reply)) {
-		estimate := provider.Estimate(call, reply.Text)
-		usage, source = &estimate, "estimated"
-	}
-	if usage != nil {
-		a.result.Usage = &Usage{
-			InputTokens: usage.Input, CachedInputTokens: usage.CachedInput, CacheWriteTokens: usage.CacheWrite,
-			OutputTokens: usage.Output, ReasoningTokens: usage.Reasoning, TotalTokens: usage.Total(), Source: source,
-		}
-		a.cost(*usage, reply, source, book, at)
-	}
-	if err != nil {
-		if failure.RequestID != "" {
-			a.providerCall = failure.RequestID
-		}
-		a.fail(failure)
-		return
-	}
-	a.result.Status = AttemptOK
-}
-
-// mayHaveBeenBilled says whether a call that ended without an answer or a word
-// on usage can still have cost something: the model had begun to answer, or we
-// stopped waiting while it was at work.
-func mayHaveBeenBilled(f *provider.Failure, reply provider.Reply) bool {
-	if reply.Text != "" {
-		return true
-	}
-	return f.HTTPStatus == 0 && (f.Class == provider.ClassTimeout || f.Class == provider.ClassCancelled)
-}
-
-// cost prices an attempt: by what the provider says it billed, else by the list
-// price of the moment the call was made. Without a price it stays unknown.
-func (a *attempt) cost(usage provider.Usage, reply provider.Reply, usageSource string, book *price.Book, at time.Time) {
-	var source CostSource
-	listed, known := book.Find(a.provider, a.model, at)
-	switch {
-	case reply.Cost != nil:
-		cost := price.NewUSD(*reply.Cost)
-		a.result.Cost, source = &cost, Reported
-	case !known:
-		source = Unpriced
-	default:
-		cost := price.Cost(listed, usage)
-		a.result.Cost, source, a.priceID = &cost, Computed, &listed.ID
-		if usageSource == "estimated" {
-			source = Estimated
+// upstream is the time from the first call to a provider to the last answer.
+func upstream(attempts []attempt) time.Duration {
+	var first, last time.Time
+	for _, a := range attempts {
+		for _, t := range a.tries {
+			if first.IsZero() || t.StartedAt.Before(first) {
+				first = t.StartedAt
+			}
+			if end := t.StartedAt.Add(t.Duration); end.After(last) {
+				last = end
+			}
 		}
 	}
-	a.result.CostSource = &source
+	return last.Sub(first)
 }
 
 // serialise makes a listener of one that may be nil and need not be safe for
@@ -275,19 +269,29 @@ func serialise(listener Listener) Listener {
 
 type silent struct{}
 
-func (silent) Start(uuid.UUID)      {}
-func (silent) Delta(string, string) {}
-func (silent) Result(Result)        {}
+func (silent) Start(uuid.UUID, bool) {}
+func (silent) Delta(string, string)  {}
+func (silent) Result(Result)         {}
 
 type oneAtATime struct {
 	mu sync.Mutex
 	to Listener
 }
 
-func (l *oneAtATime) Start(id uuid.UUID) { l.mu.Lock(); defer l.mu.Unlock(); l.to.Start(id) }
+func (l *oneAtATime) Start(id uuid.UUID, replayed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to.Start(id, replayed)
+}
+
 func (l *oneAtATime) Delta(model, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.to.Delta(model, text)
 }
-func (l *oneAtATime) Result(result Result) { l.mu.Lock(); defer l.mu.Unlock(); l.to.Result(result) }
+
+func (l *oneAtATime) Result(result Result) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to.Result(result)
+}

@@ -50,7 +50,7 @@ func TestWhoMayUseATemplate(t *testing.T) {
 			call := w.call("google/good")
 			call.Request.Prompt, call.Request.TemplateID = "", &test.template
 			if test.operator {
-				call.LearnerID, call.TeamIDs, call.OperatorID = nil, nil, &operator
+				call.LearnerID, call.OperatorID = nil, &operator
 			}
 			before := w.double.calls.Load()
 			e, err := w.Run(w.ctx, call, nil)

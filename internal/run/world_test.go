@@ -85,9 +85,20 @@ func makeWorld(t testing.TB) *world {
 	_, err = EnsureMonths(ctx, w.pool, time.Now(), time.Now())
 	w.must(err)
 	w.Runner = &Runner{
-		Providers: providers, Keys: keys, Uses: key.NewUses(keys, log), Prices: prices, Store: NewStore(w.pool), Log: log, Now: time.Now,
+		Providers: providers, Keys: keys, Uses: key.NewUses(keys, log), Cooling: key.NewCoolings(keys, log), Prices: prices,
+		Store: NewStore(w.pool, StoreOptions{Log: log}), Log: log, Now: time.Now,
+		Backoff: time.Millisecond,
 	}
 	return w
+}
+
+// warm makes keys that cool usable again.
+func (w *world) warm() {
+	w.t.Helper()
+	w.Cooling.Wait()
+	w.Cooling = key.NewCoolings(w.Keys, w.Log)
+	w.exec(`update ops.fallback_keys set status = 'healthy', cooling_until = null`)
+	w.exec(`update public.user_api_keys set status = 'healthy', cooling_until = null`)
 }
 
 func (w *world) must(err error) {
@@ -105,7 +116,7 @@ func (w *world) exec(sql string, args ...any) {
 
 // call is a call of ada's for these models.
 func (w *world) call(models ...string) Call {
-	return Call{ID: NewID(w.Now()), LearnerID: &w.ada, TeamIDs: []uuid.UUID{w.team}, Request: Request{Prompt: "Explain RAG to a chef", Models: models}}
+	return Call{ID: NewID(w.Now()), LearnerID: &w.ada, Request: Request{Prompt: "Explain RAG to a chef", Models: models}}
 }
 
 // run runs a call, which must not be an error.
@@ -200,7 +211,7 @@ type hearing struct {
 	onDelta  func(model string)
 }
 
-func (h *hearing) Start(id uuid.UUID) {
+func (h *hearing) Start(id uuid.UUID, _ bool) {
 	h.started = append(h.started, id)
 	h.order = append(h.order, "start")
 }

@@ -1,0 +1,185 @@
+package run
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
+)
+
+// entry is one thing that Recorder writes down: exactly one of start, hold and
+// finish.
+type entry struct {
+	start  *starting
+	hold   *holding
+	finish *finishing
+
+	until time.Time  // when it is given up; zero: never
+	tries int        // so far; after one, nobody knows whether it was committed
+	done  chan error // receives once, and never blocks
+}
+
+// starting is a run that is about to begin.
+type starting struct {
+	call    Call
+	budgets Budgets
+	wishes  []wish // of every model; without keys where there is none to use
+
+	// What was decided.
+	refusal error // a fault: the run does not begin
+	decided []granted
+}
+
+// granted is what became of a wish.
+type granted struct {
+	index int // of the key; -1: none
+	holds held
+	full  scope // why none
+}
+
+// holding changes what is set aside for one attempt while its run goes on.
+type holding struct {
+	runID   uuid.UUID
+	ordinal int
+	number  int // counts the holdings of an attempt
+	wish    wish
+
+	decided granted
+}
+
+// finishing is a run that is over.
+type finishing struct {
+	call     Call
+	budgets  Budgets
+	day      string
+	messages []provider.Message
+	attempts []attempt
+	envelope Envelope
+	status   Status
+	answer   *string // to be given again; nil: the request may be made anew
+}
+
+// plan is what a run that is going on intends, for whoever has to close it.
+type plan struct {
+	Day      string    `json:"day"`             // whose budgets it counts for
+	Paced    bool      `json:"paced,omitempty"` // it counts in ops.learner_pace
+	Attempts []planned `json:"attempts"`
+}
+
+// planned is one model of a plan.
+type planned struct {
+	Provider string      `json:"provider"`
+	Model    string      `json:"model"`
+	Source   *key.Source `json:"keySource"`
+	KeyID    *uuid.UUID  `json:"keyId"`
+	Held     *price.USD  `json:"held,omitempty"`
+	Number   int         `json:"number,omitempty"` // of the holding
+}
+
+func newStarting(call Call, f facts, attempts []attempt) *starting {
+	s := &starting{call: call, budgets: f.budgets, wishes: make([]wish, len(attempts))}
+	for i, a := range attempts {
+		s.wishes[i] = a.wish
+	}
+	return s
+}
+
+// newFinishing is the outcome of a run. It has an answer that can be asked for
+// again only if the run came to its end.
+func newFinishing(call Call, f facts, day string, messages []provider.Message, attempts []attempt, e Envelope) *finishing {
+	outcome := &finishing{call: call, budgets: f.budgets, day: day, messages: messages, attempts: attempts, envelope: e, status: e.Status}
+	for _, a := range attempts {
+		switch a.rowStatus() {
+		case AttemptCancelled:
+			outcome.status = Cancelled
+		case AttemptInterrupted:
+			outcome.status = Interrupted
+		}
+	}
+	if call.IdempotencyKey != "" && outcome.status == e.Status {
+		answer := jsonText(e)
+		outcome.answer = &answer
+	}
+	return outcome
+}
+
+func newPlanned(model string, w wish, g granted) planned {
+	id, _, _ := provider.Split(model)
+	p := planned{Provider: id, Model: model}
+	if g.index >= 0 {
+		k := w.keys[g.index]
+		p.Source, p.KeyID = &k.Source, &k.ID
+	}
+	if g.holds.keyID != uuid.Nil {
+		p.Held = &g.holds.amount
+	}
+	return p
+}
+
+// plan is written at the start of a run and cleared with its outcome.
+func (s *starting) plan() string {
+	p := plan{Day: s.wishes[0].day, Paced: s.paced(), Attempts: make([]planned, len(s.wishes))}
+	for i, w := range s.wishes {
+		p.Attempts[i] = newPlanned(s.call.Request.Models[i], w, s.decided[i])
+	}
+	return jsonText(p)
+}
+
+func (s *starting) paced() bool { return s.call.LearnerID != nil && s.budgets.limitsPace() }
+
+// needsDecision says whether the start depends on what others have done: on
+// limits, or on who was first with an idempotency key.
+func (e *entry) needsDecision() bool {
+	switch {
+	case e.start != nil:
+		if e.start.paced() || e.start.call.IdempotencyKey != "" || e.tries > 0 {
+			return true
+		}
+		for _, w := range e.start.wishes {
+			if w.needsDecision() {
+				return true
+			}
+		}
+		return false
+	case e.hold != nil:
+		return true
+	}
+	return false
+}
+
+// needsDecision is false when the first key has no limit to keep.
+func (w wish) needsDecision() bool {
+	return len(w.keys) > 0 && w.keys[0].Source == key.Fallback && w.budgets.limitsFallback(w.keys[0])
+}
+
+// counterRow is a change of one counter that depends on a run.
+type counterRow struct {
+	runID uuid.UUID
+	id    counterID
+	cost  price.USD // spent now
+	held  price.USD // given back, unless somebody else did
+}
+
+// counterRows are what the outcome changes.
+func (f *finishing) counterRows() []counterRow {
+	var rows []counterRow
+	for _, a := range f.attempts {
+		if a.key.Source != key.Fallback {
+			continue
+		}
+		var cost price.USD
+		if a.result.Cost != nil {
+			cost = *a.result.Cost
+		}
+		if cost.IsZero() && a.holds.amount.IsZero() {
+			continue
+		}
+		for _, id := range countersOf(f.day, a.key.ID, f.call.LearnerID) {
+			rows = append(rows, counterRow{f.call.ID, id, cost, a.holds.amount})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,75 @@
+-- What makes runs trustworthy with money: who runs a run, what was set aside for
+-- it, what was spent against which limit, and which answers may be asked for
+-- again.
+
+-- +goose Up
+alter table public.prompt_runs
+  add column node_id uuid,  -- the process that runs it; null once another one closed it as interrupted
+  add column plan    jsonb; -- while running: each model's key and the money set aside for it
+
+alter table public.prompt_attempts
+  add column try_log jsonb; -- every call to the provider, unless there was only one and it was answered
+
+-- An update of an indexed column has to touch every index of the row. Who looks
+-- for runs that are going on knows when, and whose: created_at and node_id.
+drop index public.prompt_runs_running_idx;
+
+-- Runs that are going on. A process that is gone no longer holds the advisory
+-- lock of its row.
+create table ops.nodes (
+  id           uuid primary key,
+  host         text not null default '',
+  version      text not null default '',
+  started_at   timestamptz not null default now(),
+  heartbeat_at timestamptz not null default now()
+);
+
+-- The limits that are in force: one row. Null is no limit.
+create table ops.budgets (
+  only_row            boolean primary key default true check (only_row),
+  daily_usd           numeric check (daily_usd >= 0),         -- of all fallback keys together
+  learner_daily_usd   numeric check (learner_daily_usd >= 0), -- of one learner on fallback keys
+  runs_per_minute     integer check (runs_per_minute between 1 and 600),
+  concurrent_runs     integer check (concurrent_runs between 1 and 1000),
+  fallback_max_tokens integer not null default 4096 check (fallback_max_tokens between 1 and 1000000),
+  updated_at          timestamptz not null default now(),
+  updated_by          uuid -- the operator; null: the configuration
+);
+
+-- Money spent and set aside on fallback keys. It changes in the transaction that
+-- changes the run, so it is always the sum over the rows.
+create table ops.budget_counters (
+  scope    text not null check (scope in ('platform', 'key', 'learner')),
+  subject  uuid not null,       -- the key or the learner; of the platform 0
+  period   date not null,       -- the day, of a key the first day of the month, in the configured zone
+  used_usd numeric not null default 0,
+  primary key (scope, subject, period)
+) with (fillfactor = 50);
+
+-- How fast a learner runs. Kept only while there are such limits.
+create table ops.learner_pace (
+  user_id uuid primary key,
+  running integer not null default 0,
+  starts  timestamptz[] not null default '{}' -- of the last minute
+) with (fillfactor = 50);
+
+-- Answers that are given again to the same request (Idempotency-Key), for a day.
+create table ops.idempotency (
+  owner_id     uuid not null,  -- learner or operator
+  key          text not null,
+  user_id      uuid references auth.users on delete cascade, -- what was said goes with the learner
+  request_hash bytea not null, -- SHA-256 of the body
+  run_id       uuid not null,
+  answer       text,           -- null: the run is going on
+  created_at   timestamptz not null,
+  primary key (owner_id, key)
+);
+create index idempotency_created_at_idx on ops.idempotency (created_at);
+create index idempotency_user_id_idx on ops.idempotency (user_id);
+create index idempotency_run_id_idx on ops.idempotency (run_id);
+
+-- +goose Down
+drop table ops.idempotency, ops.learner_pace, ops.budget_counters, ops.budgets, ops.nodes;
+create index prompt_runs_running_idx on public.prompt_runs (created_at) where status = 'running';
+alter table public.prompt_attempts drop column try_log;
+alter table public.prompt_runs drop column plan, drop column node_id;
