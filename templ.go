@@ -22,6 +22,7 @@
 //	run             one prompt to several models: policy, record, answer
 //	usage           every question the AI Usage page asks
 //	demo            made-up data for a first look
+//	load            a load generator, for the benchmark
 package promptops
 
 import (
