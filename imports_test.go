@@ -17,6 +17,7 @@ const module = "github.com/promptcademy/promptops"
 var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
+	"cmd/bench":     "internal/load internal/postgres/embedded",
 	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
 	"views":         "",
 	"static":        "",
@@ -57,7 +58,7 @@ var onlyIn = map[string]string{
 	"github.com/MicahParks/":     "internal/learner",
 	"github.com/caarlos0/env/":   "internal/config",
 	"github.com/pressly/goose/":  "internal/postgres",
-	"github.com/jackc/pgx/": "cmd/promptops internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
+	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
 }
 

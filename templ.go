@@ -2,6 +2,7 @@
 // package only turns templates into answers.
 //
 //	cmd/promptops   subcommands; serve.go wires everything in one straight line
+//	cmd/bench       measures the run endpoint against baselines
 //	handlers        the route table, errors to responses, one file per page or API
 //	views           what pages look like: templates, view structs, charts; pure
 //	static          scripts, style and font, built from static/src and embedded
