@@ -13,7 +13,7 @@ VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || ech
 RACE          := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 PAGES         := $(wildcard views/*.templ)
 
-.PHONY: help run demo test picture build check assets generate postgres chromium
+.PHONY: help run demo test picture build bench check assets generate postgres chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ picture: assets generate postgres chromium ## Make the README's picture anew
 
 build: assets generate ## Build bin/promptops
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/promptops ./cmd/promptops
+
+bench: build postgres ## Measure the run endpoint against baselines, five minutes; BENCH_FLAGS=-short takes one
+	go build -o bin/sandbox ./internal/provider/sandbox/run
+	go build -o bin/bench ./cmd/bench
+	@exec ./bin/bench $(BENCH_FLAGS)
 
 check: $(GOLANGCI_LINT) $(GOVULNCHECK) ## Lint, and make sure that generated code and go.mod are up to date
 	go mod tidy -diff

@@ -17,6 +17,7 @@ const module = "github.com/promptcademy/promptops"
 var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
+	"cmd/bench":     "internal/load internal/postgres/embedded",
 	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
 	"views":         "",
 	"static":        "",
@@ -30,17 +31,19 @@ var mayImport = map[string]string{
 	"internal/postgres/embedded":   "",
 	"internal/postgres/pgtest":     "internal/postgres internal/postgres/embedded migrations",
 	"internal/postgres/pgtest/run": "internal/postgres/pgtest",
+	"internal/load":                "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
-	"internal/account":          "internal/fault internal/postgres",
-	"internal/learner":          "internal/fault internal/postgres",
-	"internal/provider":         "internal/fault internal/postgres",
-	"internal/provider/sandbox": "",
-	"internal/price":            "internal/fault internal/postgres internal/provider",
-	"internal/key":              "internal/fault internal/postgres internal/seal internal/provider internal/price",
-	"internal/run":              "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
-	"internal/usage":            "internal/fault internal/postgres internal/price",
-	"internal/demo":             "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
+	"internal/account":              "internal/fault internal/postgres",
+	"internal/learner":              "internal/fault internal/postgres",
+	"internal/provider":             "internal/fault internal/postgres",
+	"internal/provider/sandbox":     "",
+	"internal/provider/sandbox/run": "internal/provider/sandbox",
+	"internal/price":                "internal/fault internal/postgres internal/provider",
+	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
+	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/usage":                "internal/fault internal/postgres internal/price",
+	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
 // onlyIn keeps a dependency where it can be replaced: the beginning of its
@@ -55,7 +58,7 @@ var onlyIn = map[string]string{
 	"github.com/MicahParks/":     "internal/learner",
 	"github.com/caarlos0/env/":   "internal/config",
 	"github.com/pressly/goose/":  "internal/postgres",
-	"github.com/jackc/pgx/": "cmd/promptops internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
+	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
 }
 

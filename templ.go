@@ -2,6 +2,7 @@
 // package only turns templates into answers.
 //
 //	cmd/promptops   subcommands; serve.go wires everything in one straight line
+//	cmd/bench       measures the run endpoint against baselines
 //	handlers        the route table, errors to responses, one file per page or API
 //	views           what pages look like: templates, view structs, charts; pure
 //	static          scripts, style and font, built from static/src and embedded
@@ -22,6 +23,7 @@
 //	run             one prompt to several models: policy, record, answer
 //	usage           every question the AI Usage page asks
 //	demo            made-up data for a first look
+//	load            a load generator, for the benchmark
 package promptops
 
 import (

@@ -82,8 +82,10 @@ func marshal(v any) []byte {
 	return b
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body := marshal(v)
+func writeJSON(w http.ResponseWriter, status int, v any) { writeBody(w, status, marshal(v)) }
+
+// writeBody writes what is JSON already.
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

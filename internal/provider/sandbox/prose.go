@@ -18,8 +18,9 @@ type prompt struct {
 	maxTokens int // 0: no limit
 	stop      []string
 	stream    bool
-	withUsage bool // OpenAI-style: usage in a stream only when asked for
-	withCost  bool // OpenRouter
+	withUsage bool   // OpenAI-style: usage in a stream only when asked for
+	withCost  bool   // OpenRouter
+	asked     string // how memory knows it; "" when there is none
 }
 
 // tally is what a call costs in tokens. input includes cached and cacheWrite,

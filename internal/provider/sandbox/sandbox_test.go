@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,71 @@ func TestAnswersAreTheSameEveryTime(t *testing.T) {
 	if first.Body.String() == other.Body.String() {
 		t.Error("another prompt gets the same answer")
 	}
+}
+
+func TestRememberedAnswersAreTheSame(t *testing.T) {
+	fresh, remembering := New(NoDelay), New(NoDelay, Remember)
+	for _, provider := range []string{"openai", "anthropic", "google", "xai"} {
+		for _, body := range []string{
+			question,
+			strings.Replace(question, "rain", "snow", 1),
+			strings.Replace(question, `{"model"`, `{"stream":true,"model"`, 1),
+			strings.Replace(question, "gpt-5-mini", "gpt-5-mini-fault-429-retry", 1),
+			`{"model":"m"}`,
+		} {
+			if provider == "anthropic" {
+				body = strings.Replace(body, "{", `{"max_tokens":50,`, 1)
+			}
+			if provider == "google" {
+				body = strings.ReplaceAll(strings.ReplaceAll(body, "messages", "contents"), `"content":"Explain rain to a child"`, `"parts":[{"text":"Explain rain"}]`)
+			}
+			for _, key := range []string{key, "sandbox-key-fault-500", "sk-no-key-of-the-sandbox"} {
+				want := call(t, fresh, provider, key, body)
+				for range 3 {
+					got := call(t, remembering, provider, key, body)
+					if got.Code != want.Code || got.Body.String() != want.Body.String() || !cmp.Equal(got.Result().Header, want.Result().Header) {
+						t.Errorf("%s: %d %v %s, want %d %v %s", provider, got.Code, got.Result().Header, got.Body, want.Code, want.Result().Header, want.Body)
+					}
+				}
+			}
+		}
+	}
+	for i, bill := range fresh.Billed() {
+		if again := remembering.Billed()[i]; again.Calls != 3*bill.Calls || again.Output != 3*bill.Output || again.Unfinished != 3*bill.Unfinished {
+			t.Errorf("billed %+v for three times %+v", again, bill)
+		}
+	}
+	// Neither refusals nor streams; for Google the body's model and stream mean nothing.
+	if n := len(remembering.memory.answers); n != 3*2+4 {
+		t.Errorf("%d answers are remembered", n)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	s := New(NoDelay, Remember)
+	for i := range remembered + 5 {
+		call(t, s, "openai", key, strings.Replace(question, "rain", strings.Repeat("rain ", i+1), 1))
+	}
+	if n := len(s.memory.answers); n != remembered {
+		t.Errorf("%d answers are remembered", n)
+	}
+}
+
+func TestLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Latency(60*time.Millisecond), Remember)
+		for range 2 { // composed, and remembered
+			begin := time.Now()
+			if w := call(t, s, "openai", key, question); w.Code != http.StatusOK || time.Since(begin) != 60*time.Millisecond {
+				t.Errorf("%d after %v", w.Code, time.Since(begin))
+			}
+		}
+		begin := time.Now()
+		w := call(t, s, "openai", key, strings.Replace(question, `{"model"`, `{"stream":true,"model"`, 1))
+		if !strings.Contains(w.Body.String(), "[DONE]") || time.Since(begin) != 60*time.Millisecond {
+			t.Errorf("streamed in %v: %s", time.Since(begin), w.Body)
+		}
+	})
 }
 
 func TestAnswerFitsThePrompt(t *testing.T) {
