@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,12 @@ type frame struct{ Event, Data string }
 // frames reads a stream strictly: event, data, empty line.
 func frames(t *testing.T, text string) []frame {
 	t.Helper()
+	found, err := readFrames(text)
+	must(t, err)
+	return found
+}
+
+func readFrames(text string) ([]frame, error) {
 	var found []frame
 	for block := range strings.SplitSeq(strings.TrimSuffix(text, "\n\n"), "\n\n") {
 		if strings.HasPrefix(block, ":") {
@@ -27,11 +34,11 @@ func frames(t *testing.T, text string) []frame {
 		name, isEvent := strings.CutPrefix(event, "event: ")
 		payload, isData := strings.CutPrefix(data, "data: ")
 		if !ok || !isEvent || !isData || !json.Valid([]byte(payload)) {
-			t.Fatalf("not an event with JSON data: %q", block)
+			return nil, fmt.Errorf("not an event with JSON data: %q", block)
 		}
 		found = append(found, frame{name, payload})
 	}
-	return found
+	return found, nil
 }
 
 func TestRunStreams(t *testing.T) {

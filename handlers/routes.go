@@ -41,6 +41,7 @@ var routes = []route{
 	{http.MethodPost, "/preferences/theme", public, (*Server).setTheme},
 
 	{http.MethodPost, runPath, runner, (*Server).runAPI},
+	{http.MethodGet, "/api/openapi.yaml", public, (*Server).openAPI},
 
 	{http.MethodGet, "/", signedIn, (*Server).home},
 	{http.MethodGet, "/usage", admin, (*Server).usagePage},

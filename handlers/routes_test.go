@@ -42,7 +42,8 @@ var permissions = map[string][4]outcome{
 	"POST /account/password":    {toSignIn, toSignIn, open, open},
 	"POST /preferences/theme":   {open, open, open, open},
 
-	"POST /api/ai/run": {unknown, open, forbidden, open},
+	"POST /api/ai/run":      {unknown, open, forbidden, open},
+	"GET /api/openapi.yaml": {open, open, open, open},
 
 	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
 	"GET /usage":       {toSignIn, toSignIn, forbidden, open},

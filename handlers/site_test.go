@@ -103,7 +103,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	for _, c := range change {
 		c(s.Server)
 	}
-	server.Config.Handler = s.Handler()
+	server.Config.Handler = asDescribed(t, s.Handler())
 	server.Start()
 	t.Cleanup(server.Close)
 	return s

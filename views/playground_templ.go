@@ -149,7 +149,7 @@ func Playground(p PlaygroundPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</section><details class=\"disclosure playground-curl\"><summary>The same run with curl</summary><div class=\"card-plain mt-3 grid gap-2 p-4\"><div class=\"flex items-center justify-between gap-4\"><p class=\"muted small\">Put an access token into <span class=\"mono\">TOKEN</span> first; <span class=\"mono\">promptops token --learner EMAIL</span> makes one for trying.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</section><details class=\"disclosure playground-curl\"><summary>The same run with curl</summary><div class=\"card-plain mt-3 grid gap-2 p-4\"><div class=\"flex items-center justify-between gap-4\"><p class=\"muted small\">Put an access token into <span class=\"mono\">TOKEN</span> first; <span class=\"mono\">promptops token --learner EMAIL</span> makes one for trying. <a class=\"link\" href=\"/api/openapi.yaml\">API description</a></p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
