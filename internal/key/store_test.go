@@ -106,7 +106,7 @@ func TestAddAndOpen(t *testing.T) {
 	})
 	want := Key{
 		ID: added.ID, Source: Fallback, Provider: "openai", Label: "Main key", LastFour: "3CgE", Status: Healthy,
-		Priority: 7, Models: []string{"gpt-5", "gpt-5-mini"}, Sandbox: true, CreatedAt: added.CreatedAt,
+		Priority: 7, Models: []string{"gpt-5", "gpt-5-mini"}, MonthlyCap: &limit, Sandbox: true, CreatedAt: added.CreatedAt,
 	}
 	if diff := cmp.Diff(want, added, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".ciphertext" }, cmp.Ignore())); diff != "" {
 		t.Error(diff)
