@@ -28,6 +28,7 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 type exchange struct {
 	id       uuid.UUID
 	received time.Time
+	route    string // the pattern that matched; empty where there is nothing
 	caller   caller
 }
 
@@ -152,6 +153,9 @@ func bearer(c echo.Context) string {
 
 // admit finds out who is asking and lets them through, or says why not.
 func (s *Server) admit(c echo.Context, need access) error {
+	if need == scraper {
+		return s.admitScraper(c)
+	}
 	x := exchangeOf(c)
 	if need == runner && c.Request().Header.Get("Authorization") != "" {
 		return s.admitLearner(c, x)

@@ -28,6 +28,7 @@ const none = "none"
 // safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
+	handler  http.Handler
 	models   *Models
 
 	runs     cache[run.Status, runSeries]
@@ -50,6 +51,7 @@ type Pool struct {
 // every scrape; nil leaves the pool's metrics out.
 func NewMetrics(version string, models *Models, pool func() Pool) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), models: models}
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gauge("promptcademy_build_info", "Always 1; the label says which version this is.", prometheus.Labels{"version": version}).Set(1)
 	m.registerRuns()
@@ -108,10 +110,9 @@ var (
 	requestSeconds    = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 300}
 )
 
-// Handler serves the metrics in the formats that Prometheus asks for.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
-}
+// Handler serves the metrics in the formats that Prometheus asks for, to a few at
+// a time.
+func (m *Metrics) Handler() http.Handler { return m.handler }
 
 type runSeries struct {
 	total   prometheus.Counter
