@@ -2,7 +2,8 @@
 // and histograms that Prometheus scrapes (metrics.go), and, where a collector is
 // configured, traces, metrics and the run events by OTLP (export.go). It is told
 // of runs after they are over and recorded; nothing here can delay or fail one.
-// No user, no key, no prompt and no output ever is a label or an attribute.
+// No user and no key is a label or an attribute of a span; prompts and outputs
+// are not told at all.
 package telemetry
 
 import (
