@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo internal/telemetry",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -42,6 +42,7 @@ var mayImport = map[string]string{
 	"internal/price":                "internal/fault internal/postgres internal/provider",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
 	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
@@ -58,6 +59,8 @@ var onlyIn = map[string]string{
 	"github.com/MicahParks/":     "internal/learner",
 	"github.com/caarlos0/env/":   "internal/config",
 	"github.com/pressly/goose/":  "internal/postgres",
+	"github.com/prometheus/":     "internal/telemetry",
+	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
 }

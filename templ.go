@@ -21,6 +21,7 @@
 //	price           what a token costs, and since when
 //	key             learners' keys and fallback keys: which one pays
 //	run             one prompt to several models: policy, record, answer
+//	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	usage           every question the AI Usage page asks
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark

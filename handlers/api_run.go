@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/telemetry"
 )
 
 const (
@@ -63,7 +64,7 @@ func (s *Server) runAPI(c echo.Context) error {
 func runCall(c echo.Context, req run.Request) run.Call {
 	who := callerOf(c)
 	return run.Call{
-		ID: requestID(c), ClientRequestID: clientRequestID(c), TraceParent: c.Request().Header.Get("Traceparent"),
+		ID: requestID(c), ClientRequestID: clientRequestID(c), TraceParent: telemetry.TraceParent(c.Request().Header.Get("Traceparent")),
 		LearnerID: who.learnerID, OperatorID: who.operatorID, Request: req,
 	}
 }

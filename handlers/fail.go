@@ -134,6 +134,9 @@ var headings = map[fault.Kind]string{
 // logFailure logs what nobody asked for, and every rejected run.
 func (s *Server) logFailure(c echo.Context, f *fault.Error, err error, status int) {
 	if c.Path() == runPath {
+		if status != statusClientClosed {
+			s.Metrics.RunRejected(f.Kind)
+		}
 		caller := callerOf(c)
 		s.Log.Error("ai_run_error", append(run.Identity(requestID(c), clientRequestID(c), caller.learnerID, caller.operatorID),
 			slog.String("error", f.Message),
@@ -174,5 +177,5 @@ func asFault(err error) *fault.Error {
 // isAPI says whether a program is asking.
 func isAPI(c echo.Context) bool {
 	path := c.Request().URL.Path
-	return strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/ingest/")
+	return path == metricsPath || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/ingest/")
 }

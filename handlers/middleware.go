@@ -29,6 +29,7 @@ type exchange struct {
 	id       uuid.UUID
 	received time.Time
 	clock    time.Time // the same moment, for measuring
+	route    string    // the pattern that matched; empty where there is nothing
 	caller   caller
 	upstream time.Duration // of it, spent waiting for providers
 }
@@ -112,7 +113,7 @@ func (s *Server) cors() echo.MiddlewareFunc {
 		Skipper:       func(c echo.Context) bool { return !isAPI(c) || len(s.CORSOrigins) == 0 },
 		AllowOrigins:  s.CORSOrigins,
 		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
-		AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Client-Info", "Apikey"},
+		AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "Traceparent", "X-Client-Info", "Apikey"},
 		ExposeHeaders: []string{"X-Request-ID", "Retry-After", "Idempotent-Replayed", "Server-Timing"},
 		MaxAge:        3600,
 	})
@@ -145,6 +146,9 @@ func bearer(c echo.Context) string {
 
 // admit finds out who is asking and lets them through, or says why not.
 func (s *Server) admit(c echo.Context, need access) error {
+	if need == scraper {
+		return s.admitScraper(c)
+	}
 	x := exchangeOf(c)
 	if need == runner && c.Request().Header.Get("Authorization") != "" {
 		return s.admitLearner(c, x)

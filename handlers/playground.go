@@ -17,6 +17,8 @@ import (
 	"github.com/promptcademy/promptops/views"
 )
 
+const playgroundPath = "/playground"
+
 // suggested models: cheap, current, and one of each wire format.
 var suggested = []string{"openai/gpt-5-mini", "anthropic/claude-haiku-5-5", "google/gemini-3.8-flash", "mistral/mistral-small-2603"}
 

@@ -14,6 +14,7 @@ const (
 	signedIn                   // every operator
 	admin                      // operators of role admin
 	runner                     // a learner's access token, or an admin's session
+	scraper                    // whoever has the metrics token
 )
 
 // route is one line of the table.
@@ -30,6 +31,7 @@ var routes = []route{
 	{http.MethodGet, "/readyz", public, (*Server).readyz},
 	{http.MethodGet, "/static/*", public, (*Server).asset},
 	{http.MethodGet, "/favicon.ico", public, (*Server).favicon},
+	{http.MethodGet, metricsPath, scraper, (*Server).metrics},
 
 	{http.MethodGet, "/sign-in", public, (*Server).signInForm},
 	{http.MethodPost, "/sign-in", public, (*Server).signIn},
@@ -46,8 +48,8 @@ var routes = []route{
 	{http.MethodGet, "/", signedIn, (*Server).home},
 	{http.MethodGet, "/usage", admin, (*Server).usagePage},
 	{http.MethodGet, "/usage.csv", admin, (*Server).usageCSV},
-	{http.MethodGet, "/playground", admin, (*Server).playgroundPage},
-	{http.MethodPost, "/playground", admin, (*Server).playgroundRun},
+	{http.MethodGet, playgroundPath, admin, (*Server).playgroundPage},
+	{http.MethodPost, playgroundPath, admin, (*Server).playgroundRun},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 
@@ -60,6 +62,7 @@ func (s *Server) register(e *echo.Echo) {
 			methods = append(methods, http.MethodHead)
 		}
 		e.Match(methods, r.path, func(c echo.Context) error {
+			exchangeOf(c).route = r.path
 			if err := s.admit(c, r.access); err != nil {
 				return err
 			}

@@ -32,6 +32,7 @@ var permissions = map[string][4]outcome{
 	"GET /readyz":      {open, open, open, open},
 	"GET /static/*":    {absent, absent, absent, absent}, // there is no file "*"
 	"GET /favicon.ico": {open, open, open, open},
+	"GET /metrics":     {absent, absent, absent, absent}, // no token is set; see TestMetricsWithToken
 
 	"GET /sign-in":              {open, open, open, open},
 	"POST /sign-in":             {open, open, open, open},

@@ -20,6 +20,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
 	"github.com/promptcademy/promptops/views"
@@ -35,6 +36,7 @@ type Server struct {
 	Prices    *price.Prices
 	Usage     *usage.Store
 	Demo      *demo.Store
+	Metrics   *telemetry.Metrics
 	Assets    *static.Assets
 	Ready     func(ctx context.Context) error // nil: the database answers and is migrated
 	Log       *slog.Logger
@@ -44,6 +46,7 @@ type Server struct {
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; may be empty
+	MetricsToken   string         // whoever sends it may read /metrics; empty: nobody
 }
 
 // Handler returns the whole of HTTP.
@@ -51,7 +54,7 @@ func (s *Server) Handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = ClientIP(s.TrustedProxies)
-	e.Use(s.identify, compressPages(), s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
+	e.Use(s.identify, s.measure, compressPages(), s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
 	s.register(e)
 	return e
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/run"
 	"github.com/promptcademy/promptops/internal/seal"
+	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
 )
@@ -96,8 +97,9 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
 		Providers: providers, Prices: prices, Usage: usage.NewStore(s.DB), Demo: demo.NewStore(s.DB, keyRing), Assets: assets,
-		Ready: func(ctx context.Context) error { return s.DB.Ping(ctx) },
-		Log:   log, Now: s.Clock.Now, Zone: time.UTC,
+		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
+		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },
+		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
 	for _, c := range change {

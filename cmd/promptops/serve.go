@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptcademy/promptops/handlers"
@@ -25,6 +26,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
 )
@@ -132,16 +134,37 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
 	defer interrupt()
+
+	// What monitoring systems are told.
+	models := telemetry.NewModels(func(provider, model string) bool {
+		listed, ok := prices.Book().Find(provider, model, time.Now())
+		return ok && listed.Model == model // not a dated name that only costs the same: there are many days
+	})
+	metrics := telemetry.NewMetrics(version, models, func() telemetry.Pool { return poolState(f.pool) })
+	observe, runLog := metrics.Observe, log
+	if cfg.OTLPURL != "" {
+		export, err := telemetry.NewExport(ctx, telemetry.ExportOptions{
+			Endpoint: cfg.OTLPURL, Headers: cfg.OTLPHeaderMap(), Service: cfg.OTLPService, Version: version,
+			Models: models, Log: log, TraceParent: func(call run.Call) string { return call.TraceParent },
+		})
+		if err != nil {
+			return err
+		}
+		teardown.add("OTLP export", func() error { export.Close(); return nil })
+		observe = func(f run.Finished) { metrics.Observe(f); export.Observe(f) }
+		runLog = slog.New(slog.NewMultiHandler(log.Handler(), export.LogHandler()))
+	}
+
 	server := &handlers.Server{
 		Accounts: accounts, Sessions: sessions, Verifier: verifier,
 		Runner: &run.Runner{
-			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: log, Now: time.Now,
-			Stopping: stopping,
+			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
+			Observe: observe, Stopping: stopping,
 		},
-		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Assets: assets,
+		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
-		Log:   log, Now: time.Now, Zone: cfg.Zone(),
-		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies,
+		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
+		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
 	}
 	httpServer := &http.Server{
 		Handler:           server.Handler(),
@@ -154,10 +177,32 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w (PORT or PROMPTOPS_LISTEN chooses another address)", cfg.Listen, err)
 	}
+	onlyMetrics := http.NewServeMux()
+	onlyMetrics.Handle("GET /metrics", metrics.Handler())
+	metricsServer := &http.Server{
+		Handler:           onlyMetrics,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          httpServer.ErrorLog,
+	}
+	var metricsListener net.Listener
+	if cfg.MetricsListen != "" {
+		if metricsListener, err = net.Listen("tcp", cfg.MetricsListen); err != nil {
+			return errors.Join(fmt.Errorf("cannot listen on %s: %w (PROMPTOPS_METRICS_LISTEN chooses another address)", cfg.MetricsListen, err), listener.Close())
+		}
+	}
 	log.Info("server_started", "version", version, "listen", listener.Addr().String(), "embedded", cfg.Embedded())
 
 	loops, ctx := errgroup.WithContext(ctx)
 	loops.Go(func() error { return serveUntil(ctx, httpServer, listener, cfg.ShutdownTimeout, interrupt, log) })
+	if metricsListener != nil {
+		loops.Go(func() error {
+			return serveUntil(ctx, metricsServer, metricsListener, cfg.ShutdownTimeout, func() {}, log)
+		})
+	}
 	loops.Go(func() error { return prices.Run(ctx) })
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
@@ -220,7 +265,7 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 		return err
 	case <-ctx.Done():
 	}
-	log.Info("server_stopping", "patience", patience.String())
+	log.Info("server_stopping", "listen", listener.Addr().String(), "patience", patience.String())
 	if server.Shutdown(within(patience)) == nil {
 		return nil
 	}
@@ -292,6 +337,14 @@ func newLogger(w io.Writer) *slog.Logger {
 			return attr
 		},
 	}))
+}
+
+func poolState(pool *pgxpool.Pool) telemetry.Pool {
+	s := pool.Stat()
+	return telemetry.Pool{
+		Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Max: s.MaxConns(),
+		Acquires: s.AcquireCount(), Waits: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(),
+	}
 }
 
 func prefixes(cidrs []string) []netip.Prefix {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"golang.org/x/net/http/httpguts"
 )
 
 // Config is the effective configuration. The zero value is not usable; Load
@@ -51,6 +52,13 @@ type Config struct {
 	GroqBaseURL       string `env:"GROQ_BASE_URL" provider:"groq"`
 	DeepSeekBaseURL   string `env:"DEEPSEEK_BASE_URL" provider:"deepseek"`
 	XAIBaseURL        string `env:"XAI_BASE_URL" provider:"xai"`
+
+	MetricsListen string `env:"PROMPTOPS_METRICS_LISTEN"`
+	MetricsToken  string `env:"PROMPTOPS_METRICS_TOKEN" secret:"whole"`
+	OTLPURL       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	OTLPHeaders   string `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"whole"`
+	OTLPProtocol  string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf"`
+	OTLPService   string `env:"OTEL_SERVICE_NAME" envDefault:"promptops"`
 }
 
 // Embedded says whether the program brings its own Postgres.
@@ -80,6 +88,30 @@ func (c Config) ProviderBaseURLs() map[string]string {
 		}
 	})
 	return urls
+}
+
+// OTLPHeaderMap is what is sent along to the OTLP collector. Load has checked it.
+func (c Config) OTLPHeaderMap() map[string]string {
+	headers, _ := parseHeaders(c.OTLPHeaders)
+	return headers
+}
+
+// parseHeaders reads name=value,name=value, values percent-encoded.
+func parseHeaders(list string) (headers map[string]string, ok bool) {
+	headers = map[string]string{}
+	for pair := range strings.SplitSeq(list, ",") {
+		if strings.TrimSpace(pair) == "" {
+			continue
+		}
+		name, value, found := strings.Cut(pair, "=")
+		name = strings.TrimSpace(name)
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if !found || err != nil || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, false
+		}
+		headers[name] = value
+	}
+	return headers, true
 }
 
 // Load reads environ (as from os.Environ), fills in defaults and checks every
@@ -138,15 +170,32 @@ func (c *Config) normalise() {
 // dollars is an amount as people write it.
 var dollars = regexp.MustCompile(`^\d{1,9}(\.\d{1,9})?$`)
 
+const minMetricsToken = 16
+
 func (c Config) check() []error {
 	var problems []error
 	bad := func(name, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 	}
-	if _, port, err := net.SplitHostPort(c.Listen); err != nil || port == "" {
-		bad("PROMPTOPS_LISTEN", "must be host:port or :port, like 127.0.0.1:8080 (PORT alone sets just the port)")
-	} else if n, err := net.LookupPort("tcp", port); err != nil || n < 0 {
-		bad("PROMPTOPS_LISTEN", "%q is not a port", port)
+	listen := func(name, address, advice string) {
+		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			bad(name, "must be host:port or :port, like %s", advice)
+		} else if n, err := net.LookupPort("tcp", port); err != nil || n < 0 {
+			bad(name, "%q is not a port", port)
+		}
+	}
+	listen("PROMPTOPS_LISTEN", c.Listen, "127.0.0.1:8080 (PORT alone sets just the port)")
+	if c.MetricsListen != "" {
+		listen("PROMPTOPS_METRICS_LISTEN", c.MetricsListen, "127.0.0.1:9090")
+	}
+	if c.MetricsToken != "" && (len(c.MetricsToken) < minMetricsToken || strings.ContainsFunc(c.MetricsToken, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		bad("PROMPTOPS_METRICS_TOKEN", "must have at least %d characters, all printable and none a space. Make one: openssl rand -hex 32", minMetricsToken)
+	}
+	if _, ok := parseHeaders(c.OTLPHeaders); !ok {
+		bad("OTEL_EXPORTER_OTLP_HEADERS", "must be written name=value,name=value, with values percent-encoded")
+	}
+	if c.OTLPProtocol != "http/protobuf" {
+		bad("OTEL_EXPORTER_OTLP_PROTOCOL", "must be http/protobuf: %q is not spoken here", c.OTLPProtocol)
 	}
 	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "Local" {
 		bad("PROMPTOPS_TIMEZONE", "%q is not a time zone; write it like Europe/Berlin or UTC", c.Timezone)
@@ -154,16 +203,20 @@ func (c Config) check() []error {
 	if c.ShutdownTimeout < 0 || c.ShutdownTimeout > time.Hour {
 		bad("PROMPTOPS_SHUTDOWN_TIMEOUT", "must be between 0s and 1h")
 	}
-	for name, amount := range map[string]string{"PROMPTOPS_DAILY_BUDGET_USD": c.DailyBudgetUSD, "PROMPTOPS_LEARNER_DAILY_BUDGET_USD": c.LearnerDailyBudgetUSD} {
+	money := func(name, amount string) {
 		if amount != "" && !dollars.MatchString(amount) {
 			bad(name, "%q is not an amount of dollars; write it like 25 or 0.50", amount)
 		}
 	}
-	for name, n := range map[string]*int{"PROMPTOPS_RUNS_PER_MINUTE": c.RunsPerMinute, "PROMPTOPS_CONCURRENT_RUNS": c.ConcurrentRuns} {
-		if n != nil && (*n < 1 || *n > 600) {
-			bad(name, "must be between 1 and 600; leave it out for no limit")
+	money("PROMPTOPS_DAILY_BUDGET_USD", c.DailyBudgetUSD)
+	money("PROMPTOPS_LEARNER_DAILY_BUDGET_USD", c.LearnerDailyBudgetUSD)
+	limit := func(name string, n *int, most int) {
+		if n != nil && (*n < 1 || *n > most) {
+			bad(name, "must be between 1 and %d; leave it out for no limit", most)
 		}
 	}
+	limit("PROMPTOPS_RUNS_PER_MINUTE", c.RunsPerMinute, 600)
+	limit("PROMPTOPS_CONCURRENT_RUNS", c.ConcurrentRuns, 1000)
 	for _, cidr := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(strings.TrimSpace(cidr)); err != nil {
 			bad("PROMPTOPS_TRUSTED_PROXIES", "%q is not an address range; write it like 10.0.0.0/8", cidr)

@@ -41,6 +41,8 @@ func TestEveryProblemIsNamed(t *testing.T) {
 		"DATABASE_URL=mysql://u:hunter2@db/x", "PROMPTOPS_LISTEN=nowhere", "PROMPTOPS_TIMEZONE=Mars/Base",
 		"PROMPTOPS_TRUSTED_PROXIES=10.0.0.0/8,bogus", "PROMPTOPS_CORS_ORIGINS=*,https://a.example/path",
 		"OPENAI_BASE_URL=ftp://x", "PROMPTOPS_BASE_URL=ops.example.com", "PROMPTOPS_ALLOW_ANONYMOUS=perhaps",
+		"PROMPTOPS_METRICS_LISTEN=9090", "PROMPTOPS_METRICS_TOKEN=hunter2", "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4317",
+		"OTEL_EXPORTER_OTLP_HEADERS=hunter2", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
 	})
 	if err == nil {
 		t.Fatal("accepted")
@@ -48,6 +50,7 @@ func TestEveryProblemIsNamed(t *testing.T) {
 	for _, name := range []string{
 		"DATABASE_URL", "PROMPTOPS_LISTEN", "PROMPTOPS_TIMEZONE", "PROMPTOPS_TRUSTED_PROXIES", "PROMPTOPS_CORS_ORIGINS",
 		"OPENAI_BASE_URL", "PROMPTOPS_BASE_URL", "PROMPTOPS_ALLOW_ANONYMOUS", "PROMPTOPS_MASTER_KEYS", "SUPABASE_URL",
+		"PROMPTOPS_METRICS_LISTEN", "PROMPTOPS_METRICS_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_PROTOCOL",
 	} {
 		if !strings.Contains(err.Error(), name+": ") {
 			t.Errorf("%s is not named in:\n%v", name, err)
@@ -61,7 +64,7 @@ func TestEveryProblemIsNamed(t *testing.T) {
 func TestSecretsAreRedacted(t *testing.T) {
 	c, err := config.Load([]string{
 		"DATABASE_URL=postgres://u:hunter2@db/x?password=hunter3", "PROMPTOPS_MASTER_KEYS=1:hunter4",
-		"SUPABASE_JWT_SECRET=hunter5",
+		"SUPABASE_JWT_SECRET=hunter5", "PROMPTOPS_METRICS_TOKEN=hunter6-with-enough", "OTEL_EXPORTER_OTLP_HEADERS=authorization=hunter7",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +75,27 @@ func TestSecretsAreRedacted(t *testing.T) {
 		}
 		if !strings.Contains(printed, "postgres://u@db/x") {
 			t.Errorf("does not say where the database is: %s", printed)
+		}
+	}
+}
+
+func TestOTLPHeaders(t *testing.T) {
+	for list, want := range map[string]map[string]string{
+		"":                                    {},
+		"authorization=Bearer%20abc%3D":       {"authorization": "Bearer abc="},
+		" x-team = ops ,, authorization=a=b=": {"x-team": "ops", "authorization": "a=b="},
+		"a=b,c":                               nil,
+		"=b":                                  nil,
+		"two words=b":                         nil,
+		"a=%zz":                               nil,
+		"a=b%0d%0aX: y":                       nil,
+	} {
+		c, err := config.Load([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318/", "OTEL_EXPORTER_OTLP_HEADERS=" + list})
+		if (err != nil) != (want == nil) || c.OTLPURL != "http://127.0.0.1:4318" || c.OTLPService != "promptops" {
+			t.Errorf("%q: %v", list, err)
+		}
+		if diff := cmp.Diff(want, c.OTLPHeaderMap()); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", list, diff)
 		}
 	}
 }
