@@ -14,6 +14,52 @@ alter table public.prompt_attempts
 -- for runs that are going on knows when, and whose: created_at and node_id.
 drop index public.prompt_runs_running_idx;
 
+-- A run, its attempts and what was said are written by one program, in one
+-- transaction, and the run first. Checking that again for every row took longer
+-- than writing it.
+alter table public.prompt_attempts drop constraint prompt_attempts_run_id_created_at_fkey;
+alter table public.prompt_contents drop constraint prompt_contents_run_id_created_at_fkey;
+
+-- As before, but it looks whether a month is there only with the tables in hand:
+-- what another node has just made can be missing from what this session remembers.
+-- And pages of runs keep some room, so that the outcome goes where the start is.
+-- +goose StatementBegin
+create or replace function ops.ensure_partitions(first date, last date) returns integer
+  language plpgsql set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set lock_timeout = 0 as
+$$
+declare
+  month  date := date_trunc('month', first)::date;
+  parent text;
+  part   text;
+  made   integer := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('ops.ensure_partitions'));
+  -- Runs wait behind us while we wait. Giving up sooner than deadlock_timeout,
+  -- it is never a run that loses.
+  set local lock_timeout = '500ms';
+  while month <= last loop
+    foreach parent in array array['prompt_runs', 'prompt_attempts', 'prompt_contents'] loop
+      part := parent || to_char(month, '_YYYY_MM');
+      continue when to_regclass('ops.' || part) is not null;
+      -- First of all, and in the order in which a run is written: attaching
+      -- takes the same locks in another one.
+      lock table public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode;
+      continue when to_regclass('ops.' || part) is not null;
+      execute format('create table ops.%I (like public.%I including defaults including generated including constraints)', part, parent);
+      if parent = 'prompt_runs' then
+        execute format('alter table ops.%I set (fillfactor = 85)', part);
+      end if;
+      execute format('alter table public.%I attach partition ops.%I for values from (%L) to (%L)',
+        parent, part, month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+      made := made + 1;
+    end loop;
+    month := (month + interval '1 month')::date;
+  end loop;
+  return made;
+end
+$$;
+-- +goose StatementEnd
+
 -- Runs that are going on. A process that is gone no longer holds the advisory
 -- lock of its row.
 create table ops.nodes (
@@ -69,7 +115,10 @@ create index idempotency_user_id_idx on ops.idempotency (user_id);
 create index idempotency_run_id_idx on ops.idempotency (run_id);
 
 -- +goose Down
+-- ops.ensure_partitions stays as it is: it makes the same tables.
 drop table ops.idempotency, ops.learner_pace, ops.budget_counters, ops.budgets, ops.nodes;
 create index prompt_runs_running_idx on public.prompt_runs (created_at) where status = 'running';
+alter table public.prompt_attempts add foreign key (run_id, created_at) references public.prompt_runs (id, created_at) on delete cascade;
+alter table public.prompt_contents add foreign key (run_id, created_at) references public.prompt_runs (id, created_at) on delete cascade;
 alter table public.prompt_attempts drop column try_log;
 alter table public.prompt_runs drop column plan, drop column node_id;

@@ -75,8 +75,10 @@ func (s *Store) Clear(ctx context.Context) (Counts, error) {
 			return err
 		}
 		for _, sql := range []string{
-			// Attempts and contents go along.
-			`delete from public.prompt_runs where (id, created_at) in (` + demoRuns + `)`,
+			`create temporary table demo_runs on commit drop as ` + demoRuns,
+			`delete from public.prompt_contents where (run_id, created_at) in (select id, created_at from demo_runs)`,
+			`delete from public.prompt_attempts where (run_id, created_at) in (select id, created_at from demo_runs)`,
+			`delete from public.prompt_runs where (id, created_at) in (select id, created_at from demo_runs)`,
 
 			`update public.prompt_runs set team_id = null ` + ofDemo("team_id", kindTeam),
 			`update public.prompt_attempts set team_id = null ` + ofDemo("team_id", kindTeam),
