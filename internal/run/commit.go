@@ -456,7 +456,8 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		      total_tokens = u.total_tokens, total_cost_usd = u.total_cost_usd, unpriced = u.unpriced, plan = null
 		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @statuses::text[], @finishedAt::timestamptz[], @durations::int8[], @tokens::int8[], @costs::numeric[], @unpriced::int8[])
 		    as u (id, created_at, status, finished_at, duration_ms, total_tokens, total_cost_usd, unpriced)
-		  where r.id = u.id and r.created_at = u.created_at and r.created_at between @first and @last
+		  where r.id = any(@ids) and r.created_at between @first and @last -- by key, whatever the planner thinks of the join
+		    and r.id = u.id and r.created_at = u.created_at
 		    and (r.status = 'running' or r.status = 'interrupted' and u.status <> 'interrupted')
 		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed
 		), counted as (

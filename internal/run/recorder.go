@@ -17,7 +17,7 @@ const (
 	// Of what waits, up to this much is written in one transaction.
 	mostEntries = 256
 	// More than two only make the groups smaller.
-	recorders = 2
+	recorders = 1
 
 	commitTimeout = 5 * time.Second
 	firstPause    = 25 * time.Millisecond  // before a batch is tried again; it doubles …

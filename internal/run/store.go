@@ -58,7 +58,7 @@ func NewStore(pool *pgxpool.Pool, options StoreOptions) *Store {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.questions = gather[*question]{do: s.look, workers: 2, most: mostEntries}
+	s.questions = gather[*question]{do: s.look, workers: 1, most: mostEntries}
 	s.entries = gather[*entry]{do: s.write, workers: recorders, most: mostEntries}
 	return s
 }
