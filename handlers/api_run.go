@@ -30,7 +30,6 @@ const (
 
 // runAPI is POST /api/ai/run.
 func (s *Server) runAPI(c echo.Context) error {
-	c.Response().Before(func() { setServerTiming(c) })
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return err

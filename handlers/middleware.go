@@ -62,6 +62,9 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		x := &exchange{id: run.NewID(now), received: now, clock: time.Now()}
 		c.Set(exchangeKey, x)
 		c.Response().Header().Set("X-Request-ID", x.id.String())
+		if c.Request().URL.Path == runPath {
+			c.Response().Before(func() { setServerTiming(c) })
+		}
 		return next(c)
 	}
 }

@@ -546,8 +546,8 @@ func TestDescriptionOfWords(t *testing.T) {
 	}{
 		{[]string{"ErrorClass"}, "provider", "Class", nil, nil},
 		{[]string{"RejectionCode"}, "fault", "Kind", nil, nil},
-		{[]string{"Run", "properties", "status"}, "run", "Status", []string{"cancelled"}, nil},
-		{[]string{"Result", "properties", "status"}, "run", "AttemptStatus", []string{"cancelled"}, nil},
+		{[]string{"Run", "properties", "status"}, "run", "Status", []string{"cancelled", "interrupted"}, nil},
+		{[]string{"Result", "properties", "status"}, "run", "AttemptStatus", []string{"cancelled", "interrupted"}, nil},
 		{[]string{"Result", "properties", "costSource"}, "run", "CostSource", nil, null},
 		{[]string{"Result", "properties", "keySource"}, "key", "Source", nil, null},
 		{[]string{"Message", "properties", "role"}, "provider", "Role", nil, nil},

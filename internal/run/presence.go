@@ -46,7 +46,7 @@ func Join(ctx context.Context, pool *pgxpool.Pool, version string, log *slog.Log
 	}
 	p := &Presence{ID: id, pool: pool, log: log, version: version}
 	if err := p.show(ctx); err != nil {
-		return nil, errors.Join(postgres.Fault(fmt.Errorf("join the nodes: %w", err)), p.Leave())
+		return nil, postgres.Fault(fmt.Errorf("join the nodes: %w", err))
 	}
 	return p, nil
 }
@@ -104,15 +104,19 @@ func (p *Presence) show(ctx context.Context) (err error) {
 // lockOf is the SQL of a node's advisory lock.
 func lockOf(id string) string { return `hashtextextended('promptops node ' || ` + id + `::text, 0)` }
 
-// Leave ends the membership. Runs must have come to their end before.
-func (p *Presence) Leave() error {
+// Leave ends the membership. Runs must have come to their end before; then there
+// is nothing to recover either if the database is away, and the others notice by
+// themselves that we are gone.
+func (p *Presence) Leave() {
 	if p.conn == nil {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	_, err := p.conn.Exec(ctx, `delete from ops.nodes where id = $1`, p.ID)
-	return errors.Join(err, p.conn.Close(ctx))
+	if err = errors.Join(err, p.conn.Close(ctx)); err != nil {
+		p.log.Warn("node_left_silently", "error", err)
+	}
 }
 
 // RunOnce closes the runs of nodes that are gone, and forgets what has expired.
