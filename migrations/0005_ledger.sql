@@ -70,6 +70,27 @@ create table ops.nodes (
   heartbeat_at timestamptz not null default now()
 );
 
+-- What a run depends on (accounts, teams, keys, limits) is remembered by every node
+-- for as long as this number stays the same; a run starts only if it still does.
+create table ops.facts_version (
+  only_row boolean primary key default true check (only_row),
+  version  bigint not null default 1,
+  complete boolean not null default true -- false: not every change is noticed, so nothing may be remembered
+) with (fillfactor = 10);
+insert into ops.facts_version default values;
+
+-- +goose StatementBegin
+create function ops.facts_changed() returns trigger
+  language plpgsql security definer set search_path = '' as
+$$
+begin
+  update ops.facts_version set version = version + 1;
+  return null;
+end
+$$;
+-- +goose StatementEnd
+revoke all on function ops.facts_changed() from public;
+
 -- The limits that are in force: one row. Null is no limit.
 create table ops.budgets (
   only_row            boolean primary key default true check (only_row),
@@ -114,9 +135,42 @@ create index idempotency_created_at_idx on ops.idempotency (created_at);
 create index idempotency_user_id_idx on ops.idempotency (user_id);
 create index idempotency_run_id_idx on ops.idempotency (run_id);
 
+-- +goose StatementBegin
+do $$
+begin
+  create trigger facts_changed after update on auth.users for each row
+    when (old.banned_until is distinct from new.banned_until or old.deleted_at is distinct from new.deleted_at)
+    execute function ops.facts_changed();
+  create trigger facts_changed_by_delete after delete on auth.users for each row
+    execute function ops.facts_changed();
+exception when insufficient_privilege then
+  update ops.facts_version set complete = false; -- the table is somebody else's
+end $$;
+-- +goose StatementEnd
+create trigger facts_changed after insert or delete or truncate
+  or update of team_id, user_id, role on public.team_members
+  for each statement execute function ops.facts_changed();
+create trigger facts_changed after insert or delete or truncate
+  or update of user_id, provider, ciphertext, status, cooling_until on public.user_api_keys
+  for each statement execute function ops.facts_changed();
+create trigger facts_changed after insert or delete or truncate
+  or update of provider, label, ciphertext, status, cooling_until, priority, models, monthly_cap_usd, sandbox on ops.fallback_keys
+  for each statement execute function ops.facts_changed();
+create trigger facts_changed after insert or delete or truncate or update on ops.budgets
+  for each statement execute function ops.facts_changed();
+create trigger facts_changed after insert or delete or truncate or update on ops.demo_records
+  for each statement execute function ops.facts_changed();
+
 -- +goose Down
 -- ops.ensure_partitions stays as it is: it makes the same tables.
-drop table ops.idempotency, ops.learner_pace, ops.budget_counters, ops.budgets, ops.nodes;
+drop trigger facts_changed on ops.demo_records;
+drop trigger facts_changed on ops.fallback_keys;
+drop trigger facts_changed on public.user_api_keys;
+drop trigger facts_changed on public.team_members;
+drop trigger if exists facts_changed_by_delete on auth.users;
+drop trigger if exists facts_changed on auth.users;
+drop table ops.idempotency, ops.learner_pace, ops.budget_counters, ops.budgets, ops.facts_version, ops.nodes;
+drop function ops.facts_changed();
 create index prompt_runs_running_idx on public.prompt_runs (created_at) where status = 'running';
 alter table public.prompt_attempts add foreign key (run_id, created_at) references public.prompt_runs (id, created_at) on delete cascade;
 alter table public.prompt_contents add foreign key (run_id, created_at) references public.prompt_runs (id, created_at) on delete cascade;

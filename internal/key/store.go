@@ -71,7 +71,11 @@ func (s *Store) Candidates(ctx context.Context, learnerID *uuid.UUID, providers 
 	}
 	byProvider := map[string][]Key{}
 	var batch pgx.Batch
-	QueueCandidates(&batch, owners, providers, func(_ *uuid.UUID, k Key) { byProvider[k.Provider] = append(byProvider[k.Provider], k) })
+	QueueCandidates(&batch, owners, func(_ *uuid.UUID, k Key) {
+		if slices.Contains(providers, k.Provider) {
+			byProvider[k.Provider] = append(byProvider[k.Provider], k)
+		}
+	})
 	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, postgres.Fault(err)
 	}
@@ -79,13 +83,13 @@ func (s *Store) Candidates(ctx context.Context, learnerID *uuid.UUID, providers 
 }
 
 // QueueCandidates adds to a batch the question for the keys of these learners
-// and all fallback keys, for these providers. found is told of each, with its
-// owner (nil: the platform), when the batch is read.
-func QueueCandidates(batch *pgx.Batch, learnerIDs []uuid.UUID, providers []string, found func(owner *uuid.UUID, k Key)) {
+// and all fallback keys. found is told of each, with its owner (nil: the
+// platform), when the batch is read.
+func QueueCandidates(batch *pgx.Batch, learnerIDs []uuid.UUID, found func(owner *uuid.UUID, k Key)) {
 	batch.Queue(`
-		select `+userColumns+` from public.user_api_keys where user_id = any($1) and provider = any($2)
+		select `+userColumns+` from public.user_api_keys where user_id = any($1)
 		union all
-		select `+fallbackColumns+` from ops.fallback_keys where provider = any($2)`, learnerIDs, providers,
+		select `+fallbackColumns+` from ops.fallback_keys`, learnerIDs,
 	).Query(func(rows pgx.Rows) error {
 		all, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
 		for _, one := range all {

@@ -73,10 +73,20 @@ func (s *Store) commit(batch []*entry) error {
 
 // grantAll is the decision where there is nothing to decide.
 func (s *starting) grantAll() {
-	s.refusal = nil
+	s.refusal, s.stale = nil, false
 	s.decided = make([]granted, len(s.wishes))
 	for i, w := range s.wishes {
 		s.decided[i] = counters{}.granted(w)
+	}
+}
+
+// queueVersion reads, and holds, the version of the facts that starts depend on.
+func queueVersion(batch *pgx.Batch, entries []*entry, version *int64) {
+	for _, e := range entries {
+		if e.start != nil && e.start.version != 0 {
+			batch.Queue(`select version from ops.facts_version for share`).QueryRow(func(row pgx.Row) error { return row.Scan(version) })
+			return
+		}
 	}
 }
 
@@ -101,6 +111,8 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 	queueCounters(&reads, batch, sums)
 	known := map[uuid.UUID]bool{}
 	queueKnown(&reads, batch, known)
+	var version int64
+	queueVersion(&reads, batch, &version)
 	if err := conn.SendBatch(ctx, &reads).Close(); err != nil {
 		return fmt.Errorf("lock limits: %w", err)
 	}
@@ -109,6 +121,9 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 		switch {
 		case e.start != nil && known[e.start.call.ID]:
 			// Committed before we lost the connection: what was decided then holds.
+			e.start.known = true
+		case e.start != nil && e.start.version != 0 && e.start.version != version:
+			e.start.stale = true
 		case e.start != nil:
 			e.start.decide(owners, paces, sums, now)
 		case e.hold != nil:
@@ -125,7 +140,7 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 
 // decide whether a run may start, and with which keys.
 func (s *starting) decide(owners map[idempotencyID]uuid.UUID, paces map[uuid.UUID]*pace, sums counters, now time.Time) {
-	s.refusal, s.decided = nil, nil
+	s.refusal, s.stale, s.decided = nil, false, nil
 	if s.call.IdempotencyKey != "" && owners[s.call.idempotencyID()] != s.call.ID {
 		s.refusal = errClaimed
 		return
@@ -306,21 +321,22 @@ func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
 	})
 }
 
-// queueStarts writes runs as running, and what is set aside for them.
+// queueStarts writes runs as running, and what is set aside for them. A run whose
+// facts have changed meanwhile is stale instead.
 func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
-	starts = slices.DeleteFunc(slices.Clone(starts), func(s *starting) bool { return s.refusal != nil })
+	starts = slices.DeleteFunc(slices.Clone(starts), func(s *starting) bool { return s.refusal != nil || s.stale })
 	n := len(starts)
 	if n == 0 {
 		return
 	}
-	ids, times := make([]uuid.UUID, n), make([]time.Time, n)
+	ids, times, versions := make([]uuid.UUID, n), make([]time.Time, n), make([]int64, n)
 	users, operators, teams, templates := make([]*uuid.UUID, n), make([]*uuid.UUID, n), make([]*uuid.UUID, n), make([]*uuid.UUID, n)
 	clientIDs, models, configs, plans := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	streams := make([]bool, n)
 	var d deltas
 	for i, start := range starts {
 		call, req := start.call, start.call.Request
-		ids[i], times[i] = call.ID, CreatedAt(call.ID)
+		ids[i], times[i], versions[i] = call.ID, CreatedAt(call.ID), start.version
 		users[i], operators[i], teams[i], templates[i] = call.LearnerID, call.OperatorID, req.TeamID, req.TemplateID
 		clientIDs[i], models[i], configs[i], plans[i] = call.ClientRequestID, strings.Join(req.Models, "\n"), req.Config.text(), start.plan()
 		streams[i] = req.Stream
@@ -333,26 +349,48 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
 			}
 		}
 	}
+	// Set aside is only what a run in this batch has to keep a limit for.
+	counted := ""
+	if len(d.runs) > 0 {
+		counted = `, counted as (
+		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
+		  select d.scope, d.subject, d.period, sum(d.amount)
+		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @amounts::numeric[]) as d (run_id, scope, subject, period, amount)
+		  join started on started.id = d.run_id
+		  group by d.scope, d.subject, d.period
+		  order by d.scope <> 'platform', d.scope, d.subject, d.period
+		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
+		)`
+	}
 	batch.Queue(`
 		with started as (
 		  insert into public.prompt_runs
 		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
 		  select u.id, u.created_at, u.user_id, u.operator_id, u.team_id, u.template_id, nullif(u.client_request_id, ''),
-		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, $12
-		  from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::bool[], $11::text[])
-		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan)
+		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, @node
+		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @users::uuid[], @operators::uuid[], @teams::uuid[], @templates::uuid[],
+		              @clientIDs::text[], @models::text[], @configs::text[], @streams::bool[], @plans::text[], @versions::int8[])
+		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, version)
+		  where u.version = 0 or u.version = (select version from ops.facts_version)
 		  on conflict (id, created_at) do nothing
 		  returning id
-		)
-		insert into ops.budget_counters as c (scope, subject, period, used_usd)
-		select d.scope, d.subject, d.period, sum(d.amount)
-		from unnest($13::uuid[], $14::text[], $15::uuid[], $16::date[], $17::numeric[]) as d (run_id, scope, subject, period, amount)
-		join started on started.id = d.run_id
-		group by d.scope, d.subject, d.period
-		order by d.scope <> 'platform', d.scope, d.subject, d.period
-		on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd`,
-		ids, times, users, operators, teams, templates, clientIDs, models, configs, streams, plans, s.node,
-		d.runs, d.scopes, d.subjects, d.periods, d.plus)
+		)`+counted+`
+		select id from started`, pgx.NamedArgs{
+		"ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
+		"clientIDs": clientIDs, "models": models, "configs": configs, "streams": streams, "plans": plans, "versions": versions,
+		"node": s.node, "counterRuns": d.runs, "scopes": d.scopes, "subjects": d.subjects, "periods": d.periods, "amounts": d.plus,
+	}).Query(func(rows pgx.Rows) error {
+		started := make(map[uuid.UUID]bool, n)
+		var id uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			started[id] = true
+			return nil
+		})
+		for _, start := range starts {
+			start.stale = start.version != 0 && !started[start.call.ID] && !start.known
+		}
+		return err
+	})
 }
 
 // deltas are changes of counters as parameters, each of one run.
@@ -446,8 +484,17 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 			a.add(f.call.ID, at, f.call, one)
 		}
 	}
+	// Most batches need none of these, and a part that is not there costs nothing.
+	also := ""
+	if len(d.runs) > 0 {
+		also += countedSQL
+	}
 	if len(paced) > 0 {
 		queuePaceLocks(batch, finishes)
+		also += pacedSQL
+	}
+	if slices.Contains(claimed, true) {
+		also += answeredSQL
 	}
 	batch.Queue(`
 		with done as (
@@ -460,28 +507,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		    and r.id = u.id and r.created_at = u.created_at
 		    and (r.status = 'running' or r.status = 'interrupted' and u.status <> 'interrupted')
 		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed
-		), counted as (
-		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
-		  select d.scope, d.subject, d.period, sum(case when done.closed then d.cost else d.cost - d.held end)
-		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @spent::numeric[], @held::numeric[]) as d (run_id, scope, subject, period, cost, held)
-		  join done on done.id = d.run_id
-		  group by d.scope, d.subject, d.period
-		  order by d.scope <> 'platform', d.scope, d.subject, d.period
-		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
-		), paced as (
-		  update ops.learner_pace p
-		  set running = greatest(p.running - ended.runs, 0)
-		  from (select user_id, count(*)::int as runs from done where id = any(@paced::uuid[]) and not closed group by user_id) as ended
-		  where p.user_id = ended.user_id
-		), answered as (
-		  update ops.idempotency i
-		  set answer = u.answer
-		  from unnest(@ids::uuid[], @answers::text[]) as u (run_id, answer)
-		  where i.run_id = u.run_id and u.answer is not null
-		), forgotten as (
-		  delete from ops.idempotency i
-		  using unnest(@ids::uuid[], @answers::text[], @claimed::bool[]) as u (run_id, answer, claimed)
-		  where i.run_id = u.run_id and u.claimed and u.answer is null
+`+also+`
 		), said as (
 		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
 		  select done.id, done.created_at, (select id from auth.users where id = done.user_id), -- the account may be gone by now
@@ -528,6 +554,35 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		"attemptDurations": a.durations, "firstTokens": a.firstTokens, "tryLogs": a.logs,
 	})
 }
+
+// What finishing a run can also mean, beside the rows of the run itself.
+const (
+	countedSQL = `
+		), counted as (
+		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
+		  select d.scope, d.subject, d.period, sum(case when done.closed then d.cost else d.cost - d.held end)
+		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @spent::numeric[], @held::numeric[]) as d (run_id, scope, subject, period, cost, held)
+		  join done on done.id = d.run_id
+		  group by d.scope, d.subject, d.period
+		  order by d.scope <> 'platform', d.scope, d.subject, d.period
+		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd`
+	pacedSQL = `
+		), paced as (
+		  update ops.learner_pace p
+		  set running = greatest(p.running - ended.runs, 0)
+		  from (select user_id, count(*)::int as runs from done where id = any(@paced::uuid[]) and not closed group by user_id) as ended
+		  where p.user_id = ended.user_id`
+	answeredSQL = `
+		), answered as (
+		  update ops.idempotency i
+		  set answer = u.answer
+		  from unnest(@ids::uuid[], @answers::text[]) as u (run_id, answer)
+		  where i.run_id = u.run_id and u.answer is not null
+		), forgotten as (
+		  delete from ops.idempotency i
+		  using unnest(@ids::uuid[], @answers::text[], @claimed::bool[]) as u (run_id, answer, claimed)
+		  where i.run_id = u.run_id and u.claimed and u.answer is null`
+)
 
 // queueAnswerLocks locks idempotency rows in the order in which they are claimed.
 func queueAnswerLocks(batch *pgx.Batch, finishes []*finishing) {

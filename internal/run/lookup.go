@@ -13,14 +13,20 @@ import (
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
-// facts are what the database knows that a run depends on, as of the moment it
-// was asked. Nothing of it is remembered: whoever is suspended, and whichever key
-// is disabled, is so from the next run on, on every node.
+// facts are what the database knows that a run depends on.
+//
+// They may be remembered from an earlier run. So whoever is refused because of
+// them is looked up again first, and a run starts only if ops.facts_version is
+// still what it was when they were read: whoever is suspended, and whichever key is
+// disabled, is so from the next run on, on every node.
 type facts struct {
 	account *learner.Account // nil: there is none, or an operator runs
 	keys    map[string][]key.Key
 	budgets Budgets
 	earlier *earlier // nil: no run has used the idempotency key
+
+	version    int64 // of ops.facts_version
+	remembered bool  // rather than just read
 }
 
 // earlier is what is known of the run that used an idempotency key before.
@@ -43,9 +49,15 @@ type question struct {
 
 const lookTimeout = 3 * time.Second
 
-// facts asks what a call depends on. While the database is away it asks again, for
-// a bounded time; then it is fault.Unavailable.
-func (s *Store) facts(ctx context.Context, call *Call, providers []string) (facts, error) {
+// facts says what a call depends on: what is remembered, unless it has to be fresh
+// or the call has an idempotency key, of which nothing is. While the database is
+// away it asks again, for a bounded time; then it is fault.Unavailable.
+func (s *Store) facts(ctx context.Context, call *Call, providers []string, fresh bool) (facts, error) {
+	if !fresh && call.IdempotencyKey == "" {
+		if f, ok := s.memory.recall(call, providers); ok {
+			return f, nil
+		}
+	}
 	until := time.Now().Add(s.startPatience)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		q := &question{ctx: ctx, call: call, providers: providers, done: make(chan error, 1)}
@@ -71,11 +83,9 @@ func (s *Store) facts(ctx context.Context, call *Call, providers []string) (fact
 // look answers a batch of questions in one round trip.
 func (s *Store) look(questions []*question) {
 	var learnerIDs []uuid.UUID
-	var providers []string
 	var owners []uuid.UUID
 	var idempotencyKeys []string
 	askers := map[uuid.UUID][]*question{}
-	asked := map[string]bool{}
 	for _, q := range questions {
 		if q.ctx.Err() != nil {
 			q.done <- q.ctx.Err()
@@ -86,12 +96,6 @@ func (s *Store) look(questions []*question) {
 			learnerIDs = append(learnerIDs, owner)
 		}
 		askers[owner] = append(askers[owner], q)
-		for _, id := range q.providers {
-			if !asked[id] {
-				asked[id] = true
-				providers = append(providers, id)
-			}
-		}
 		if q.call.IdempotencyKey != "" {
 			owners, idempotencyKeys = append(owners, owner), append(idempotencyKeys, q.call.IdempotencyKey)
 		}
@@ -105,9 +109,13 @@ func (s *Store) look(questions []*question) {
 	var fallback []key.Key
 	var budgets Budgets
 	before := map[idempotencyID]*earlier{}
+	var version int64
+	var complete bool
 	var batch pgx.Batch
+	// First of all: what is read after it is at least as new.
+	batch.Queue(`select version, complete from ops.facts_version`).QueryRow(func(row pgx.Row) error { return row.Scan(&version, &complete) })
 	learner.QueueAccounts(&batch, learnerIDs, func(a learner.Account) { accounts[a.ID] = &a })
-	key.QueueCandidates(&batch, learnerIDs, providers, func(owner *uuid.UUID, k key.Key) {
+	key.QueueCandidates(&batch, learnerIDs, func(owner *uuid.UUID, k key.Key) {
 		if owner != nil {
 			own[*owner] = append(own[*owner], k)
 		} else {
@@ -121,10 +129,13 @@ func (s *Store) look(questions []*question) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	err := s.pool.SendBatch(ctx, &batch).Close()
+	if err == nil && complete {
+		s.memory.keep(version, budgets, fallback, accounts, own)
+	}
 	for owner, all := range askers {
 		for _, q := range all {
 			if err == nil {
-				q.facts = facts{account: accounts[owner], budgets: budgets, earlier: before[q.call.idempotencyID()]}
+				q.facts = facts{account: accounts[owner], budgets: budgets, earlier: before[q.call.idempotencyID()], version: version}
 				q.facts.keys = candidates(q.providers, own[owner], fallback)
 			}
 			q.done <- postgres.Fault(err)

@@ -25,11 +25,14 @@ type entry struct {
 // starting is a run that is about to begin.
 type starting struct {
 	call    Call
+	version int64 // of the facts; 0: they were only just read
 	budgets Budgets
 	wishes  []wish // of every model; without keys where there is none to use
 
 	// What was decided.
 	refusal error // a fault: the run does not begin
+	stale   bool  // what it depends on has changed meanwhile: look again
+	known   bool  // it is written already
 	decided []granted
 }
 
@@ -81,6 +84,9 @@ type planned struct {
 
 func newStarting(call Call, f facts, attempts []attempt) *starting {
 	s := &starting{call: call, budgets: f.budgets, wishes: make([]wish, len(attempts))}
+	if f.remembered {
+		s.version = f.version
+	}
 	for i, a := range attempts {
 		s.wishes[i] = a.wish
 	}

@@ -43,36 +43,15 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelope, error) {
 	started := r.Now()
 	heard := serialise(listener)
-	attempts := attemptsAt(call.Request.Models)
-	providers := providersOf(attempts)
-
-	facts, err := r.Store.facts(ctx, &call, providers)
+	ready, err := r.start(ctx, call, started, false)
 	if err != nil {
 		return Envelope{}, err
 	}
-	if err := facts.admit(call, started); err != nil {
-		return Envelope{}, err
+	if ready.again != nil {
+		return r.replay(ctx, call, *ready.again, heard), nil
 	}
-	if facts.earlier != nil {
-		return r.replay(ctx, call, facts.earlier, heard)
-	}
-	messages, err := r.prepare(ctx, call, facts)
-	if err != nil {
-		return Envelope{}, err
-	}
-	r.chooseKeys(call, attempts, facts, messages, started)
-
-	start := newStarting(call, facts, attempts)
-	if err := r.Store.record(&entry{start: start}, r.Store.startPatience); err != nil {
-		return Envelope{}, err
-	}
-	if start.refusal != nil {
-		return r.refused(ctx, call, start.refusal, providers, heard)
-	}
-	r.logStart(ctx, call, key.Availability(providers, facts.keys, started))
-	for i := range attempts {
-		attempts[i].settle(start.decided[i])
-	}
+	facts, messages, attempts := ready.facts, ready.messages, ready.attempts
+	r.logStart(ctx, call, key.Availability(providersOf(attempts), facts.keys, started))
 	heard.Start(call.ID, false)
 	r.callAll(ctx, call, facts, messages, attempts, heard)
 
@@ -92,6 +71,60 @@ func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelop
 	return envelope, nil
 }
 
+// begun is a run that is committed as started; or the answer of an earlier one.
+type begun struct {
+	facts    facts
+	messages []provider.Message
+	attempts []attempt
+	again    *Envelope
+}
+
+// start finds out whether a run may start, with what, and has it committed. What
+// is remembered may be out of date: then, and before anybody is refused because of
+// it, it looks afresh.
+func (r *Runner) start(ctx context.Context, call Call, now time.Time, fresh bool) (begun, error) {
+	attempts := attemptsAt(call.Request.Models)
+	providers := providersOf(attempts)
+	f, err := r.Store.facts(ctx, &call, providers, fresh)
+	if err != nil {
+		return begun{}, err
+	}
+	if f.earlier != nil {
+		again, err := f.earlier.replay(call.RequestHash)
+		return begun{again: &again}, err
+	}
+	err = f.admit(call, now)
+	var messages []provider.Message
+	if err == nil {
+		messages, err = r.prepare(ctx, call, f)
+	}
+	if err != nil {
+		if f.remembered {
+			return r.start(ctx, call, now, true)
+		}
+		return begun{}, err
+	}
+	r.chooseKeys(call, attempts, f, messages, now)
+
+	s := newStarting(call, f, attempts)
+	if err := r.Store.record(&entry{start: s}, r.Store.startPatience); err != nil {
+		return begun{}, err
+	}
+	switch {
+	case s.stale:
+		r.Store.memory.forget(f.version)
+		return r.start(ctx, call, now, true)
+	case errors.Is(s.refusal, errClaimed) && !fresh: // somebody has claimed the idempotency key since we looked
+		return r.start(ctx, call, now, true)
+	case s.refusal != nil:
+		return begun{}, s.refusal
+	}
+	for i := range attempts {
+		attempts[i].settle(s.decided[i])
+	}
+	return begun{facts: f, messages: messages, attempts: attempts}, nil
+}
+
 // admit refuses whoever may not run: an account that is gone, banned or deleted.
 func (f facts) admit(call Call, now time.Time) error {
 	switch {
@@ -103,33 +136,14 @@ func (f facts) admit(call Call, now time.Time) error {
 	return f.account.Usable(now)
 }
 
-// replay gives the answer of an earlier run with the same idempotency key.
-func (r *Runner) replay(ctx context.Context, call Call, first *earlier, heard Listener) (Envelope, error) {
-	again, err := first.replay(call.RequestHash)
-	if err != nil {
-		return Envelope{}, err
-	}
+// replay tells the answer of an earlier run with the same idempotency key.
+func (r *Runner) replay(ctx context.Context, call Call, again Envelope, heard Listener) Envelope {
 	r.logReplay(ctx, call, again)
 	heard.Start(again.RequestID, true)
 	for _, result := range again.Results {
 		heard.Result(result)
 	}
-	return again, nil
-}
-
-// refused is the answer to a run that may not start. When another one has just
-// claimed the idempotency key, that one says what it is.
-func (r *Runner) refused(ctx context.Context, call Call, refusal error, providers []string, heard Listener) (Envelope, error) {
-	if errors.Is(refusal, errClaimed) {
-		facts, err := r.Store.facts(ctx, &call, providers)
-		if err != nil {
-			return Envelope{}, err
-		}
-		if facts.earlier != nil {
-			return r.replay(ctx, call, facts.earlier, heard)
-		}
-	}
-	return Envelope{}, refusal
+	return again
 }
 
 // prepare checks what only the database knows, and returns what the models are

@@ -26,6 +26,7 @@ type Store struct {
 	zone *time.Location // where budget days begin
 	log  *slog.Logger
 
+	memory    memory
 	questions gather[*question]
 	entries   gather[*entry]
 	pause     atomic.Int64 // of the last failed write; 0 after one that went well
