@@ -83,11 +83,11 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 // wrapUUID writes a uuid as its 16 bytes. Left alone, the driver asks it for its
 // text and reads that again, which is ten times the work.
 func wrapUUID(value any) (pgtype.WrappedEncodePlanNextSetter, any, bool) {
-	id, ok := value.(uuid.UUID)
-	if !ok {
-		return nil, nil, false
+	switch value.(type) {
+	case uuid.UUID, *uuid.UUID:
+		return &uuidPlan{}, pgtype.UUID{}, true
 	}
-	return &uuidPlan{}, pgtype.UUID{Bytes: id, Valid: true}, true
+	return nil, nil, false
 }
 
 type uuidPlan struct{ next pgtype.EncodePlan }
@@ -95,7 +95,16 @@ type uuidPlan struct{ next pgtype.EncodePlan }
 func (p *uuidPlan) SetNext(next pgtype.EncodePlan) { p.next = next }
 
 func (p *uuidPlan) Encode(value any, buf []byte) ([]byte, error) {
-	return p.next.Encode(pgtype.UUID{Bytes: value.(uuid.UUID), Valid: true}, buf)
+	switch id := value.(type) {
+	case uuid.UUID:
+		return p.next.Encode(pgtype.UUID{Bytes: id, Valid: true}, buf)
+	case *uuid.UUID:
+		if id == nil {
+			return nil, nil
+		}
+		return p.next.Encode(pgtype.UUID{Bytes: *id, Valid: true}, buf)
+	}
+	return nil, fmt.Errorf("%T is not a uuid", value)
 }
 
 func maxConns(config *pgxpool.Config, opts Options) int32 {

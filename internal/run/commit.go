@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/key"
@@ -179,7 +180,7 @@ func queueClaims(batch *pgx.Batch, entries []*entry, owners map[idempotencyID]uu
 		return strings.Compare(x.key, y.key)
 	})
 	n := len(claims)
-	ids, keys, users, hashes, runs := make([]uuid.UUID, n), make([]string, n), make([]*uuid.UUID, n), make([][]byte, n), make([]uuid.UUID, n)
+	ids, keys, users, hashes, runs := make(uuids, n), make([]string, n), make(maybeUUIDs, n), make([][]byte, n), make(uuids, n)
 	for i, c := range claims {
 		ids[i], keys[i], users[i], hashes[i], runs[i] = c.call.owner(), c.call.IdempotencyKey, c.call.LearnerID, c.call.RequestHash, c.call.ID
 	}
@@ -289,7 +290,7 @@ func queueCounters(batch *pgx.Batch, entries []*entry, sums counters) {
 // counterColumns are counters as parameters.
 type counterColumns struct {
 	scopes   []string
-	subjects []uuid.UUID
+	subjects uuids
 	periods  []string
 }
 
@@ -321,6 +322,35 @@ func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
 	})
 }
 
+var (
+	startSQL = named(startRunsSQL + `
+		select id from started`)
+	startAndCountSQL = named(startRunsSQL + `, counted as (
+		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
+		  select d.scope, d.subject, d.period, sum(d.amount)
+		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @amounts::numeric[]) as d (run_id, scope, subject, period, amount)
+		  join started on started.id = d.run_id
+		  group by d.scope, d.subject, d.period
+		  order by d.scope <> 'platform', d.scope, d.subject, d.period
+		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
+		)
+		select id from started`)
+)
+
+const startRunsSQL = `
+		with started as (
+		  insert into public.prompt_runs
+		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
+		  select u.id, u.created_at, u.user_id, u.operator_id, u.team_id, u.template_id, nullif(u.client_request_id, ''),
+		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, @node
+		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @users::uuid[], @operators::uuid[], @teams::uuid[], @templates::uuid[],
+		              @clientIDs::text[], @models::text[], @configs::text[], @streams::bool[], @plans::text[], @versions::int8[])
+		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, version)
+		  where u.version = 0 or u.version = (select version from ops.facts_version)
+		  on conflict (id, created_at) do nothing
+		  returning id
+		)`
+
 // queueStarts writes runs as running, and what is set aside for them. A run whose
 // facts have changed meanwhile is stale instead.
 func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
@@ -329,8 +359,8 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
 	if n == 0 {
 		return
 	}
-	ids, times, versions := make([]uuid.UUID, n), make([]time.Time, n), make([]int64, n)
-	users, operators, teams, templates := make([]*uuid.UUID, n), make([]*uuid.UUID, n), make([]*uuid.UUID, n), make([]*uuid.UUID, n)
+	ids, times, versions := make(uuids, n), make([]time.Time, n), make([]int64, n)
+	users, operators, teams, templates := make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n)
 	clientIDs, models, configs, plans := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	streams := make([]bool, n)
 	var d deltas
@@ -350,32 +380,11 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
 		}
 	}
 	// Set aside is only what a run in this batch has to keep a limit for.
-	counted := ""
+	statement := startSQL
 	if len(d.runs) > 0 {
-		counted = `, counted as (
-		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
-		  select d.scope, d.subject, d.period, sum(d.amount)
-		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @amounts::numeric[]) as d (run_id, scope, subject, period, amount)
-		  join started on started.id = d.run_id
-		  group by d.scope, d.subject, d.period
-		  order by d.scope <> 'platform', d.scope, d.subject, d.period
-		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
-		)`
+		statement = startAndCountSQL
 	}
-	batch.Queue(`
-		with started as (
-		  insert into public.prompt_runs
-		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
-		  select u.id, u.created_at, u.user_id, u.operator_id, u.team_id, u.template_id, nullif(u.client_request_id, ''),
-		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, @node
-		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @users::uuid[], @operators::uuid[], @teams::uuid[], @templates::uuid[],
-		              @clientIDs::text[], @models::text[], @configs::text[], @streams::bool[], @plans::text[], @versions::int8[])
-		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, version)
-		  where u.version = 0 or u.version = (select version from ops.facts_version)
-		  on conflict (id, created_at) do nothing
-		  returning id
-		)`+counted+`
-		select id from started`, pgx.NamedArgs{
+	statement.queue(batch, map[string]any{
 		"ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
 		"clientIDs": clientIDs, "models": models, "configs": configs, "streams": streams, "plans": plans, "versions": versions,
 		"node": s.node, "counterRuns": d.runs, "scopes": d.scopes, "subjects": d.subjects, "periods": d.periods, "amounts": d.plus,
@@ -396,9 +405,9 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
 // deltas are changes of counters as parameters, each of one run.
 type deltas struct {
 	counterColumns
-	runs  []uuid.UUID
-	plus  []price.USD
-	minus []price.USD
+	runs  uuids
+	plus  usds
+	minus usds
 }
 
 func (d *deltas) add(run uuid.UUID, id counterID, plus, minus price.USD) {
@@ -451,8 +460,8 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		return
 	}
 	queueAnswerLocks(batch, finishes)
-	ids, times, statuses, ended, took := make([]uuid.UUID, n), make([]time.Time, n), make([]string, n), make([]time.Time, n), make([]int64, n)
-	tokens, costs, unpriced := make([]int64, n), make([]price.USD, n), make([]int64, n)
+	ids, times, statuses, ended, took := make(uuids, n), make([]time.Time, n), make([]string, n), make([]time.Time, n), make([]int64, n)
+	tokens, costs, unpriced := make([]int64, n), make(usds, n), make([]int64, n)
 	answers := make([]*string, n)
 	claimed := make([]bool, n)
 	var paced []uuid.UUID
@@ -484,19 +493,52 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 			a.add(f.call.ID, at, f.call, one)
 		}
 	}
-	// Most batches need none of these, and a part that is not there costs nothing.
-	also := ""
-	if len(d.runs) > 0 {
-		also += countedSQL
-	}
 	if len(paced) > 0 {
 		queuePaceLocks(batch, finishes)
-		also += pacedSQL
 	}
-	if slices.Contains(claimed, true) {
-		also += answeredSQL
+	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true)}].queue(batch, map[string]any{
+		"ids": ids, "createdAt": times, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
+		"costs": costs, "unpriced": unpriced, "first": first, "last": last, "counterRuns": d.runs, "scopes": d.scopes,
+		"subjects": d.subjects, "periods": d.periods, "spent": d.plus, "held": d.minus, "paced": paced, "answers": answers,
+		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attemptRuns": a.runs,
+		"ordinals": a.ordinals, "providers": a.providers, "models": a.models, "attemptStatuses": a.statuses, "keySources": a.sources,
+		"userKeys": a.userKeys, "fallbackKeys": a.fallbackKeys, "tries": a.tries, "input": a.input, "cached": a.cached,
+		"written": a.written, "output": a.output, "reasoning": a.reasoning, "usageSources": a.usageSources, "attemptCosts": a.costs,
+		"costSources": a.costSources, "prices": a.prices, "finishReasons": a.finishes, "errorClasses": a.classes,
+		"errorMessages": a.messages, "httpStatuses": a.httpStatuses, "retryAfters": a.retryAfters, "providerCalls": a.calls,
+		"attemptDurations": a.durations, "firstTokens": a.firstTokens, "tryLogs": a.logs,
+	})
+}
+
+// finishParts are the parts of a finish that most batches do not need: what is not
+// there costs nothing.
+type finishParts struct{ counted, paced, answered bool }
+
+var finishSQL = func() map[finishParts]*namedSQL {
+	all := map[finishParts]*namedSQL{}
+	for _, counted := range []bool{false, true} {
+		for _, paced := range []bool{false, true} {
+			for _, answered := range []bool{false, true} {
+				text := finishRunsSQL
+				if counted {
+					text += countedSQL
+				}
+				if paced {
+					text += pacedSQL
+				}
+				if answered {
+					text += answeredSQL
+				}
+				all[finishParts{counted, paced, answered}] = named(text + finishAttemptsSQL)
+			}
+		}
 	}
-	batch.Queue(`
+	return all
+}()
+
+// What every finish is, and what it can also mean.
+const (
+	finishRunsSQL = `
 		with done as (
 		  update public.prompt_runs r
 		  set status = u.status, finished_at = u.finished_at, duration_ms = u.duration_ms,
@@ -506,8 +548,8 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		  where r.id = any(@ids) and r.created_at between @first and @last -- by key, whatever the planner thinks of the join
 		    and r.id = u.id and r.created_at = u.created_at
 		    and (r.status = 'running' or r.status = 'interrupted' and u.status <> 'interrupted')
-		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed
-`+also+`
+		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed`
+	finishAttemptsSQL = `
 		), said as (
 		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
 		  select done.id, done.created_at, (select id from auth.users where id = done.user_id), -- the account may be gone by now
@@ -541,22 +583,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		  usage_source = excluded.usage_source, cost_usd = excluded.cost_usd, cost_source = excluded.cost_source, price_id = excluded.price_id,
 		  finish_reason = excluded.finish_reason, error_class = excluded.error_class, error_message = excluded.error_message,
 		  http_status = excluded.http_status, retry_after_ms = excluded.retry_after_ms, provider_request_id = excluded.provider_request_id,
-		  duration_ms = excluded.duration_ms, first_token_ms = excluded.first_token_ms, try_log = excluded.try_log`, pgx.NamedArgs{
-		"ids": ids, "createdAt": times, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
-		"costs": costs, "unpriced": unpriced, "first": first, "last": last, "counterRuns": d.runs, "scopes": d.scopes,
-		"subjects": d.subjects, "periods": d.periods, "spent": d.plus, "held": d.minus, "paced": paced, "answers": answers,
-		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attemptRuns": a.runs,
-		"ordinals": a.ordinals, "providers": a.providers, "models": a.models, "attemptStatuses": a.statuses, "keySources": a.sources,
-		"userKeys": a.userKeys, "fallbackKeys": a.fallbackKeys, "tries": a.tries, "input": a.input, "cached": a.cached,
-		"written": a.written, "output": a.output, "reasoning": a.reasoning, "usageSources": a.usageSources, "attemptCosts": a.costs,
-		"costSources": a.costSources, "prices": a.prices, "finishReasons": a.finishes, "errorClasses": a.classes,
-		"errorMessages": a.messages, "httpStatuses": a.httpStatuses, "retryAfters": a.retryAfters, "providerCalls": a.calls,
-		"attemptDurations": a.durations, "firstTokens": a.firstTokens, "tryLogs": a.logs,
-	})
-}
-
-// What finishing a run can also mean, beside the rows of the run itself.
-const (
+		  duration_ms = excluded.duration_ms, first_token_ms = excluded.first_token_ms, try_log = excluded.try_log`
 	countedSQL = `
 		), counted as (
 		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
@@ -586,7 +613,7 @@ const (
 
 // queueAnswerLocks locks idempotency rows in the order in which they are claimed.
 func queueAnswerLocks(batch *pgx.Batch, finishes []*finishing) {
-	var runs []uuid.UUID
+	var runs uuids
 	for _, f := range finishes {
 		if f.call.IdempotencyKey != "" {
 			runs = append(runs, f.call.ID)
@@ -609,7 +636,7 @@ func queuePaceLocks(batch *pgx.Batch, finishes []*finishing) {
 
 // contentColumns is what was said, as parameters.
 type contentColumns struct {
-	systems  []*string
+	systems  maybeTexts
 	messages []string
 	outputs  []string
 }
@@ -638,23 +665,23 @@ func splitSystem(req Request, messages []provider.Message) (*string, []provider.
 
 // attemptColumns are attempts as parameters.
 type attemptColumns struct {
-	runs                                      []uuid.UUID
+	runs                                      uuids
 	ordinals                                  []int64
 	providers, models, statuses               []string
-	sources                                   []*string
-	userKeys, fallbackKeys                    []*uuid.UUID
+	sources                                   maybeTexts
+	userKeys, fallbackKeys                    maybeUUIDs
 	tries                                     []int64
-	input, cached, written, output, reasoning []*int64
-	usageSources                              []*string
-	costs                                     []*price.USD
-	costSources                               []*string
-	prices                                    []*int64
-	finishes, classes, messages               []*string
-	httpStatuses, retryAfters                 []*int64
+	input, cached, written, output, reasoning maybeInts
+	usageSources                              maybeTexts
+	costs                                     maybeUSDs
+	costSources                               maybeTexts
+	prices                                    maybeInts
+	finishes, classes, messages               maybeTexts
+	httpStatuses, retryAfters                 maybeInts
 	calls                                     []string
 	durations                                 []int64
-	firstTokens                               []*int64
-	logs                                      []*string
+	firstTokens                               maybeInts
+	logs                                      maybeTexts
 }
 
 func (c *attemptColumns) add(run uuid.UUID, at time.Time, call Call, a attempt) {
@@ -686,6 +713,16 @@ func (c *attemptColumns) add(run uuid.UUID, at time.Time, call Call, a attempt) 
 	c.durations, c.firstTokens = append(c.durations, r.DurationMs), append(c.firstTokens, r.FirstTokenMs)
 	c.logs = append(c.logs, a.tryLog())
 }
+
+// uuids and the others go to the driver as they are, without reflection.
+type (
+	uuids      = pgtype.FlatArray[uuid.UUID]
+	maybeUUIDs = pgtype.FlatArray[*uuid.UUID]
+	usds       = pgtype.FlatArray[price.USD]
+	maybeUSDs  = pgtype.FlatArray[*price.USD]
+	maybeInts  = pgtype.FlatArray[*int64]
+	maybeTexts = pgtype.FlatArray[*string]
+)
 
 // where is p if it is to be stored, and null otherwise.
 func where[T any](condition bool, p *T) *T {
