@@ -21,6 +21,9 @@ type double struct {
 	*httptest.Server
 	calls  atomic.Int32
 	before func(model string) // if set, called before anything is answered
+
+	refuseKey func(secret string) bool // if set: 401 for these
+	limits    atomic.Int32             // so many calls are rate limited for a second
 }
 
 func newDouble(t testing.TB) *double {
@@ -84,6 +87,13 @@ func (d *double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Request-Id", "req-"+a.secret)
 	w.Header().Set("Request-Id", a.secret[:12])
+	if d.refuseKey != nil && d.refuseKey(a.secret) {
+		a.model = "401"
+	}
+	if d.limits.Add(-1) >= 0 {
+		w.Header().Set("Retry-After", "1")
+		a.model = "429"
+	}
 	switch a.model {
 	case "401", "402", "429", "500", "529":
 		refuse(w, a)

@@ -101,6 +101,15 @@ func (w *world) warm() {
 	w.exec(`update public.user_api_keys set status = 'healthy', cooling_until = null`)
 }
 
+// node is another process on the same database.
+func (w *world) node() *world {
+	other, runner := *w, *w.Runner
+	runner.Uses, runner.Cooling = key.NewUses(w.Keys, w.Log), key.NewCoolings(w.Keys, w.Log)
+	runner.Store = NewStore(w.pool, StoreOptions{Log: w.Log, Zone: w.Store.zone})
+	other.Runner = &runner
+	return &other
+}
+
 func (w *world) must(err error) {
 	w.t.Helper()
 	if err != nil {
