@@ -71,7 +71,7 @@ func runCall(c echo.Context, req run.Request) run.Call {
 // announce says which run it is that is answered.
 func announce(c echo.Context, id uuid.UUID, replayed bool) {
 	header := c.Response().Header()
-	header.Set("X-Request-ID", id.String())
+	header.Set(headerRequestID, id.String())
 	if replayed {
 		header.Set("Idempotent-Replayed", "true")
 	}
@@ -231,7 +231,7 @@ func (s *eventStream) write(event func(io.Writer)) {
 // clientRequestID is the caller's own X-Request-ID, for the log: short and
 // printable, or nothing.
 func clientRequestID(c echo.Context) string {
-	id := c.Request().Header.Get("X-Request-ID")
+	id := c.Request().Header.Get(headerRequestID)
 	if len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return ""
 	}

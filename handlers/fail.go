@@ -138,7 +138,7 @@ func (s *Server) logFailure(c echo.Context, f *fault.Error, err error, status in
 			s.Metrics.RunRejected(f.Kind)
 		}
 		caller := callerOf(c)
-		s.Log.Error("ai_run_error", append(run.Identity(requestID(c), clientRequestID(c), caller.learnerID, caller.operatorID),
+		s.Log.LogAttrs(c.Request().Context(), slog.LevelError, "ai_run_error", append(run.Identity(requestID(c), clientRequestID(c), caller.learnerID, caller.operatorID),
 			slog.String("error", f.Message),
 			slog.String("code", string(f.Kind)),
 			slog.Int("status", status),

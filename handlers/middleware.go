@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,6 +42,10 @@ type caller struct {
 	learnerID  *uuid.UUID
 }
 
+// headerRequestID as net/http spells it: any other spelling would have to be put
+// right each time.
+const headerRequestID = "X-Request-Id"
+
 const exchangeKey = "promptops.exchange"
 
 func exchangeOf(c echo.Context) *exchange {
@@ -61,7 +66,7 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		now := s.Now()
 		x := &exchange{id: run.NewID(now), received: now, clock: time.Now()}
 		c.Set(exchangeKey, x)
-		c.Response().Header().Set("X-Request-ID", x.id.String())
+		c.Response().Header().Set(headerRequestID, x.id.String())
 		if c.Request().URL.Path == runPath {
 			c.Response().Before(func() { setServerTiming(c) })
 		}
@@ -94,19 +99,22 @@ func (s *Server) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-func (s *Server) secureHeaders(next echo.HandlerFunc) echo.HandlerFunc {
-	secure := strings.HasPrefix(s.BaseURL, "https://")
-	return func(c echo.Context) error {
-		h := c.Response().Header()
-		h.Set("Content-Security-Policy", contentSecurityPolicy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "same-origin")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
-		if secure {
-			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+func (s *Server) secureHeaders() echo.MiddlewareFunc {
+	headers := http.Header{
+		"Content-Security-Policy":    {contentSecurityPolicy},
+		"X-Content-Type-Options":     {"nosniff"},
+		"Referrer-Policy":            {"same-origin"},
+		"Cross-Origin-Opener-Policy": {"same-origin"},
+		"Cache-Control":              {"no-store"},
+	}
+	if strings.HasPrefix(s.BaseURL, "https://") {
+		headers.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			maps.Copy(c.Response().Header(), headers) // the same values for all: they are replaced, never changed
+			return next(c)
 		}
-		return next(c)
 	}
 }
 
@@ -125,16 +133,18 @@ func (s *Server) cors() echo.MiddlewareFunc {
 // refuseForgery refuses what another site makes a browser send with the
 // operator's cookie. A bearer token cannot be sent by accident: no page of
 // another site has it.
-func (s *Server) refuseForgery(next echo.HandlerFunc) echo.HandlerFunc {
+func refuseForgery() echo.MiddlewareFunc {
 	protection := http.NewCrossOriginProtection()
-	return func(c echo.Context) error {
-		if bearer(c) != "" {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if bearer(c) != "" {
+				return next(c)
+			}
+			if err := protection.Check(c.Request()); err != nil {
+				return fault.New(fault.Forbidden, "This request came from another site. Send it from a page of this dashboard.").Because(err)
+			}
 			return next(c)
 		}
-		if err := protection.Check(c.Request()); err != nil {
-			return fault.New(fault.Forbidden, "This request came from another site. Send it from a page of this dashboard.").Because(err)
-		}
-		return next(c)
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *Server) Handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = ClientIP(s.TrustedProxies)
-	e.Use(s.identify, s.measure, compressPages(), s.recoverPanics, s.secureHeaders, s.cors(), s.refuseForgery)
+	e.Use(s.identify, s.measure, compressPages(), s.recoverPanics, s.secureHeaders(), s.cors(), refuseForgery())
 	s.register(e)
 	return e
 }

@@ -90,6 +90,16 @@ func (s *keySet) find(ctx context.Context, id, alg string) (jwt.VerificationKeyS
 	}
 }
 
+// known returns the state, and whether the keys are young enough not to be read
+// again. Without a project there are none that could change.
+func (s *keySet) known() (state *keySetState, fresh bool) {
+	if s == nil {
+		return nil, true
+	}
+	state = s.state.Load()
+	return state, s.now().Sub(state.readAt) < jwksMaxAge
+}
+
 func (k *keySetState) find(id, alg string) (found jwt.VerificationKeySet) {
 	for _, key := range k.keys {
 		if key.alg == alg && (key.id == id || id == "") {

@@ -5,6 +5,7 @@ package learner
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/promptcademy/promptops/internal/fault"
 )
@@ -24,6 +26,11 @@ const (
 	leeway        = 30 * time.Second
 	audience      = "authenticated"
 	roleOfLearner = "authenticated"
+
+	// A good token is not verified again for this long: a learner sends the same
+	// one for an hour.
+	rememberFor  = time.Minute
+	mostVerified = 10_000 // tokens, of some 200 bytes each
 )
 
 // Options say which tokens to accept. At least one of SupabaseURL and JWTSecret
@@ -49,6 +56,15 @@ type Verifier struct {
 	allowAnonymous bool
 	parser         *jwt.Parser // looks at the signature only
 	rules          []jwt.ParserOption
+	verified       *lru.Cache[[sha256.Size]byte, verified] // by the token's hash: no token is kept
+}
+
+// verified is what a good token says. It holds between two moments and while the
+// project's keys are the same.
+type verified struct {
+	claims      Claims
+	from, until time.Time
+	keys        *keySetState
 }
 
 // NewVerifier returns a Verifier. It begins to read the project's keys, so that
@@ -64,6 +80,10 @@ func NewVerifier(ctx context.Context, options Options) (*Verifier, error) {
 			jwt.SigningMethodHS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg(),
 		})),
 		rules: []jwt.ParserOption{jwt.WithLeeway(leeway), jwt.WithExpirationRequired(), jwt.WithAudience(audience)},
+	}
+	var err error
+	if v.verified, err = lru.New[[sha256.Size]byte, verified](mostVerified); err != nil {
+		return nil, err
 	}
 	if options.JWTSecret != "" {
 		v.secret = []byte(options.JWTSecret)
@@ -102,8 +122,28 @@ const sendAccessToken = "This is a project's API key, not a learner's access tok
 // and fault.Unavailable means that the project's keys could not be read. No
 // error holds the token or a part of it.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) (Claims, error) {
-	refuse := func(message string, cause error) (Claims, error) {
-		return Claims{}, fault.New(fault.Unauthenticated, "%s", message).Because(cause)
+	hash := sha256.Sum256([]byte(token))
+	keys, fresh := v.keys.known()
+	if before, ok := v.verified.Get(hash); ok && fresh && before.keys == keys && !now.Before(before.from) && now.Before(before.until) {
+		return before.claims, nil
+	}
+	claims, expires, err := v.verify(ctx, token, now)
+	if err != nil {
+		return Claims{}, err
+	}
+	until := now.Add(rememberFor)
+	if expires.Before(until) {
+		until = expires
+	}
+	// keys are those of before: if they changed meanwhile, this is no good.
+	v.verified.Add(hash, verified{claims, now, until, keys})
+	return claims, nil
+}
+
+// verify is Verify without a memory. It also returns when the token expires.
+func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (Claims, time.Time, error) {
+	refuse := func(message string, cause error) (Claims, time.Time, error) {
+		return Claims{}, time.Time{}, fault.New(fault.Unauthenticated, "%s", message).Because(cause)
 	}
 	switch {
 	case strings.HasPrefix(token, "sb_publishable_") || strings.HasPrefix(token, "sb_secret_"):
@@ -114,7 +154,7 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) (Cla
 	var claims tokenClaims
 	_, err := v.parser.ParseWithClaims(token, &claims, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
 	if errors.Is(err, errKeysAway) {
-		return Claims{}, fault.New(fault.Unavailable, "Access tokens cannot be verified right now. Try again in a moment.").After(jwksRetry).Because(err)
+		return Claims{}, time.Time{}, fault.New(fault.Unavailable, "Access tokens cannot be verified right now. Try again in a moment.").After(jwksRetry).Because(err)
 	}
 	if claims.Role == "anon" || claims.Role == "service_role" {
 		return refuse(sendAccessToken, err)
@@ -134,9 +174,9 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) (Cla
 		return refuse("This access token is not a learner's.", errors.New("role is not authenticated"))
 	}
 	if claims.Anonymous && !v.allowAnonymous {
-		return Claims{}, fault.New(fault.Forbidden, "Anonymous sign-ins may not run prompts. Sign up first.")
+		return Claims{}, time.Time{}, fault.New(fault.Forbidden, "Anonymous sign-ins may not run prompts. Sign up first.")
 	}
-	return Claims{LearnerID: id, Anonymous: claims.Anonymous}, nil
+	return Claims{LearnerID: id, Anonymous: claims.Anonymous}, claims.ExpiresAt.Time, nil
 }
 
 // key returns the key for a token's kind of signature: the secret only ever for

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -104,33 +105,33 @@ type openAIChoice struct {
 }
 
 type openAIMessage struct {
-	Content openAIContent `json:"content"`
-	Refusal string        `json:"refusal"`
+	Content any    `json:"content"`
+	Refusal string `json:"refusal"`
 }
 
-// openAIContent is a string, or (Mistral's reasoning models) a list of parts of
-// which the texts count.
-type openAIContent string
-
-func (c *openAIContent) UnmarshalJSON(b []byte) error {
-	if b[0] != '[' {
-		return json.Unmarshal(b, (*string)(c))
-	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	}
-	if err := json.Unmarshal(b, &parts); err != nil {
-		return err
-	}
-	var text strings.Builder
-	for _, part := range parts {
-		if part.Type == "text" {
-			text.WriteString(part.Text)
+// text is the content, or the refusal if there is none. Content is a string, or
+// (Mistral's reasoning models) a list of parts of which the texts count. A type
+// with an UnmarshalJSON would have long answers scanned once more.
+func (m *openAIMessage) text() (string, error) {
+	var text string
+	switch content := m.Content.(type) {
+	case nil:
+	case string:
+		text = content
+	case []any:
+		for _, part := range content {
+			part, ok := part.(map[string]any)
+			if !ok {
+				return "", errShape
+			}
+			if piece, ok := part["text"].(string); ok && part["type"] == "text" {
+				text += piece
+			}
 		}
+	default:
+		return "", errShape
 	}
-	*c = openAIContent(text.String())
-	return nil
+	return cmp.Or(text, m.Refusal), nil
 }
 
 type openAIUsage struct {
@@ -249,11 +250,11 @@ func (d *openAIDecoder) take(a *openAIAnswer, body []byte) error {
 		}
 		if message != nil {
 			d.begun = true
-			text := string(message.Content)
-			if text == "" {
-				text = message.Refusal
+			text, err := message.text()
+			if err == nil {
+				err = d.add(text)
 			}
-			if err := d.add(text); err != nil {
+			if err != nil {
 				return err
 			}
 		}

@@ -212,7 +212,11 @@ func replay(t *testing.T, r recorded, body []byte) (provider.Reply, *provider.Fa
 		_, _ = w.Write(body)
 	}))
 	defer server.Close()
-	return complete(t.Context(), t, clientAt(t, r, server.URL), ask("some-model", "Why?"), stream)
+	got, failure := complete(t.Context(), t, clientAt(t, r, server.URL), ask("some-model", "Why?"), stream)
+	if accepted := r.status == 0 || r.status/100 == 2; got.Accepted != accepted {
+		t.Errorf("an answer of HTTP %d is accepted: %v", max(r.status, 200), got.Accepted)
+	}
+	return got, failure
 }
 
 func clientAt(t *testing.T, r recorded, baseURL string) provider.Client {
@@ -243,7 +247,7 @@ func load(t *testing.T, file string) []byte {
 }
 
 var sameReply = cmp.Options{
-	cmpopts.IgnoreFields(provider.Reply{}, "FirstToken"),
+	cmpopts.IgnoreFields(provider.Reply{}, "FirstToken", "Accepted"), // replay has checked the latter
 	cmp.Comparer(func(a, b *decimal.Decimal) bool { return a == b || a != nil && b != nil && a.Equal(*b) }),
 }
 

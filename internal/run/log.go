@@ -22,12 +22,12 @@ const statusInterrupted = 503
 
 func (r *Runner) logStart(ctx context.Context, call Call, availability map[string]string) {
 	req := call.Request
-	r.Log.InfoContext(ctx, "ai_run_start", append(identity(call),
+	r.Log.LogAttrs(ctx, slog.LevelInfo, "ai_run_start", append(identity(call),
 		slog.Any("models", req.Models),
 		slog.Any("keyAvailability", availability),
 		slog.Any("config", req.Config),
-		slog.Any("teamId", req.TeamID),
-		slog.Any("templateId", req.TemplateID),
+		idAttr("teamId", req.TeamID),
+		idAttr("templateId", req.TemplateID),
 		slog.Bool("stream", req.Stream),
 	)...)
 }
@@ -35,42 +35,54 @@ func (r *Runner) logStart(ctx context.Context, call Call, availability map[strin
 func (r *Runner) logOutcome(ctx context.Context, call Call, e Envelope, abandoned bool) {
 	results, problems := logged(e.Results)
 	fields := append(identity(call), slog.Int64("durationMs", e.DurationMs), slog.Any("results", results))
+	level, event := slog.LevelError, "ai_run_error"
 	switch {
 	case abandoned:
-		r.Log.ErrorContext(ctx, "ai_run_error", append(fields, slog.String("error", "the caller went away"), slog.Int("status", statusClientClosed))...)
+		fields = append(fields, slog.String("error", "the caller went away"), slog.Int("status", statusClientClosed))
 	case e.Status == Failed:
-		r.Log.ErrorContext(ctx, "ai_run_error", append(fields, slog.String("error", "no model answered"), slog.Int("status", 200), slog.Any("errors", problems))...)
+		fields = append(fields, slog.String("error", "no model answered"), slog.Int("status", 200), slog.Any("errors", problems))
 	default:
-		r.Log.InfoContext(ctx, "ai_run_success", append(fields, slog.String("status", string(e.Status)),
-			slog.Int64("totalTokens", e.TotalTokens), slog.Any("totalCost", e.TotalCost), slog.Any("errors", problems))...)
+		level, event = slog.LevelInfo, "ai_run_success"
+		fields = append(fields, slog.String("status", string(e.Status)),
+			slog.Int64("totalTokens", e.TotalTokens), slog.Any("totalCost", e.TotalCost), slog.Any("errors", problems))
 	}
+	r.Log.LogAttrs(ctx, level, event, fields...)
 }
 
 func (r *Runner) logReplay(ctx context.Context, call Call, e Envelope) {
-	r.Log.InfoContext(ctx, "ai_run_replayed", append(identity(call), slog.String("answerOf", e.RequestID.String()), slog.String("status", string(e.Status)))...)
+	r.Log.LogAttrs(ctx, slog.LevelInfo, "ai_run_replayed", append(identity(call), slog.String("answerOf", e.RequestID.String()), slog.String("status", string(e.Status)))...)
 }
 
-// Identity is what every event of the endpoint carries. A rejected request may
+// identity is what every event of the endpoint carries. A rejected request may
 // have no learner.
-func identity(call Call) []any {
+func identity(call Call) []slog.Attr {
 	return Identity(call.ID, call.ClientRequestID, call.LearnerID, call.OperatorID)
 }
 
 // Identity are the fields that every event of the endpoint carries, also those
 // of a request that was rejected before it became a Call.
-func Identity(id uuid.UUID, clientRequestID string, learnerID, operatorID *uuid.UUID) []any {
-	fields := []any{
+func Identity(id uuid.UUID, clientRequestID string, learnerID, operatorID *uuid.UUID) []slog.Attr {
+	fields := make([]slog.Attr, 0, 12) // those of the event follow
+	fields = append(fields,
 		slog.String("source", "api/ai/run"),
 		slog.String("requestId", id.String()),
-		slog.Any("userId", learnerID),
-	}
+		idAttr("userId", learnerID),
+	)
 	if operatorID != nil {
-		fields = append(fields, slog.Any("operatorId", operatorID))
+		fields = append(fields, idAttr("operatorId", operatorID))
 	}
 	if clientRequestID != "" {
 		fields = append(fields, slog.String("clientRequestId", clientRequestID))
 	}
 	return fields
+}
+
+// idAttr is an id as text, or null. As slog.Any it would be marshalled.
+func idAttr(name string, id *uuid.UUID) slog.Attr {
+	if id == nil {
+		return slog.Any(name, nil)
+	}
+	return slog.String(name, id.String())
 }
 
 type loggedResult struct {

@@ -271,7 +271,7 @@ func logOrphans(ctx context.Context, log *slog.Logger, orphans []orphan) {
 		if o.ClientRequestID != nil {
 			clientID = *o.ClientRequestID
 		}
-		log.ErrorContext(ctx, "ai_run_error", append(Identity(o.ID, clientID, o.UserID, o.OperatorID),
+		log.LogAttrs(ctx, slog.LevelError, "ai_run_error", append(Identity(o.ID, clientID, o.UserID, o.OperatorID),
 			slog.String("error", "interrupted: the server ended before the run did"), slog.Int("status", statusInterrupted), slog.Int64("durationMs", o.DurationMs))...)
 	}
 }

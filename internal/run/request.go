@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -152,23 +152,12 @@ func (p *parser) request(body []byte, req *Request) {
 // object reads a JSON object into its raw members.
 func (p *parser) object(field string, raw []byte) (map[string]json.RawMessage, bool) {
 	var members map[string]json.RawMessage
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	if err := decoder.Decode(&members); err != nil {
-		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-			p.unreadable(field, "is not JSON: %s at byte %d", syntax, syntax.Offset)
-		} else if errors.Is(err, io.ErrUnexpectedEOF) {
-			p.unreadable(field, "is not JSON: it ends too early")
-		} else {
-			p.unreadable(field, "must be a JSON object")
-		}
+	if json.Unmarshal(raw, &members) != nil {
+		p.unreadable(field, "%s", whyNoObject(raw))
 		return nil, false
 	}
 	if members == nil {
 		p.unreadable(field, "must be a JSON object")
-		return nil, false
-	}
-	if rest := bytes.TrimSpace(raw[decoder.InputOffset():]); len(rest) > 0 {
-		p.unreadable(field, "holds more than one JSON value")
 		return nil, false
 	}
 	for name, member := range members { // an explicit null is as good as absent
@@ -179,10 +168,33 @@ func (p *parser) object(field string, raw []byte) (map[string]json.RawMessage, b
 	return members, true
 }
 
+// whyNoObject says why json.Unmarshal refuses raw. A Decoder tells more, but costs
+// too much to be asked first.
+func whyNoObject(raw []byte) string {
+	var members map[string]json.RawMessage
+	err := json.NewDecoder(bytes.NewReader(raw)).Decode(&members)
+	syntax, isSyntax := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case err == nil:
+		return "holds more than one JSON value"
+	case isSyntax:
+		return fmt.Sprintf("is not JSON: %s at byte %d", syntax, syntax.Offset)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "is not JSON: it ends too early"
+	default:
+		return "must be a JSON object"
+	}
+}
+
 // names lists an object's names in order, so that details come in the same order
 // every time.
 func names(fields map[string]json.RawMessage) []string {
-	return slices.Sorted(maps.Keys(fields))
+	all := make([]string, 0, len(fields))
+	for name := range fields {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
 }
 
 // value reads raw into target; kind says in words what belongs there.
@@ -200,7 +212,9 @@ func (p *parser) text(field string, raw json.RawMessage, target *string) bool {
 		p.unreadable(field, "is not valid UTF-8")
 		return false
 	}
-	if !p.value(field, raw, target, "a string") {
+	if raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 { // most are what they look like
+		*target = string(raw[1 : len(raw)-1])
+	} else if !p.value(field, raw, target, "a string") {
 		return false
 	}
 	if strings.ContainsRune(*target, 0) {
@@ -286,7 +300,7 @@ func (p *parser) models(raw json.RawMessage, target *[]string) {
 	}
 	seen := map[string]int{}
 	for i, item := range items[:min(len(items), MaxModels)] {
-		at := fmt.Sprintf("models[%d]", i)
+		at := "models[" + strconv.Itoa(i) + "]"
 		var model string
 		if !p.text(at, item, &model) {
 			continue
@@ -346,8 +360,9 @@ func (p *parser) config(raw json.RawMessage, c *Config) {
 }
 
 func (p *parser) number(field string, raw json.RawMessage, target **float64, least, most float64) {
-	var n float64
-	if !p.value(field, raw, &n, "a number") {
+	n, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil {
+		p.unreadable(field, "must be a number")
 		return
 	}
 	if n < least || n > most {
@@ -357,8 +372,9 @@ func (p *parser) number(field string, raw json.RawMessage, target **float64, lea
 }
 
 func (p *parser) integer(field string, raw json.RawMessage, target **int, least, most int) {
-	var n int
-	if !p.value(field, raw, &n, "a whole number") {
+	n, err := strconv.Atoi(string(raw))
+	if err != nil {
+		p.unreadable(field, "must be a whole number")
 		return
 	}
 	if n < least || n > most {

@@ -33,6 +33,31 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
+func TestParseRequestReadsEveryText(t *testing.T) {
+	for written, want := range map[string]string{
+		`"plain, ü and 😀"`:                  "plain, ü and 😀",
+		`"\"quoted\"\n\tline \u00fc \\ \/"`: "\"quoted\"\n\tline ü \\ /",
+		`"\ud83d\ude00"`:                    "😀",
+		` "spaced" `:                        "spaced",
+	} {
+		req, err := ParseRequest([]byte(`{"prompt":`+written+`,"models":["openai/a"]}`), knownProvider)
+		if err != nil || req.Prompt != want {
+			t.Errorf("%s is %q (%v), want %q", written, req.Prompt, err, want)
+		}
+	}
+}
+
+func BenchmarkParseRequest(b *testing.B) {
+	body := []byte(`{"prompt":"Explain retrieval-augmented generation to a chef in five short steps, each with an example from their own day.",
+		"models":["openai/gpt-5-mini"],"config":{"temperature":0.7,"maxTokens":512},"teamId":"0192f1c8-7b1c-7000-8000-000000000001"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseRequest(body, knownProvider); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestParseRequestRefuses(t *testing.T) {
 	models := `"models":["openai/a"]`
 	nine := `"models":["openai/1","openai/2","openai/3","openai/4","openai/5","openai/6","openai/7","openai/8","openai/9"]`
