@@ -37,6 +37,7 @@ build: assets generate ## Build bin/promptops
 
 bench: build postgres ## Measure the run endpoint against baselines, five minutes; BENCH_FLAGS=-short takes one
 	go build -o bin/sandbox ./internal/provider/sandbox/run
+	@CGO_ENABLED=0 go build -trimpath -tags unrecorded -o bin/promptops-unrecorded ./cmd/promptops
 	go build -o bin/bench ./cmd/bench
 	@exec ./bin/bench $(BENCH_FLAGS)
 

@@ -37,7 +37,7 @@ func TestBaselines(t *testing.T) {
 		people = append(people, person{"token", "team", promptOf(i)})
 	}
 	var w world
-	if err := w.prepareRequests(t.Context(), box.URL, proxy.URL, box.URL, proxy.URL, people); err != nil {
+	if err := w.prepareRequests(t.Context(), box.URL, proxy.URL, box.URL, proxy.URL, proxy.URL, people); err != nil {
 		t.Fatal(err)
 	}
 	times := load.Times{Duration: 50 * time.Millisecond}

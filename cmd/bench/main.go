@@ -23,11 +23,12 @@ import (
 
 // settings of a benchmark.
 type settings struct {
-	promptops string // paths of binaries
-	sandbox   string
-	log       string // what the server's log is written to
-	rounds    int
-	times     load.Times
+	promptops  string // paths of binaries
+	unrecorded string
+	sandbox    string
+	log        string // what the server's log is written to
+	rounds     int
+	times      load.Times
 }
 
 func main() {
@@ -37,10 +38,11 @@ func main() {
 	}
 	var s settings
 	flag.StringVar(&s.promptops, "promptops", "bin/promptops", "the binary to measure")
+	flag.StringVar(&s.unrecorded, "unrecorded", "bin/promptops-unrecorded", "the same, built with -tags unrecorded: what recording costs")
 	flag.StringVar(&s.sandbox, "sandbox", "bin/sandbox", "the binary of internal/provider/sandbox/run")
 	flag.StringVar(&s.log, "log", os.DevNull, "file for the server's log lines")
 	flag.IntVar(&s.rounds, "rounds", 3, "rounds, of which medians are taken")
-	flag.DurationVar(&s.times.Duration, "duration", 8*time.Second, "time of each of the eight measurements of a round")
+	flag.DurationVar(&s.times.Duration, "duration", 8*time.Second, "time of each of the nine measurements of a round")
 	short := flag.Bool("short", false, "about one minute in all: -duration 1500ms")
 	asJSON := flag.Bool("json", false, "print JSON")
 	flag.Parse()

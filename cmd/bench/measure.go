@@ -34,6 +34,10 @@ func (w *world) closedLoop(ctx context.Context, times load.Times, r *report) err
 	if err != nil {
 		return fmt.Errorf("reverse proxy: %w", err)
 	}
+	without, err := w.saturate(ctx, times, w.oneUnrecorded, map[figure]usage{figureCPUUnrecorded: cpuOf(w.unrecorded.pid())})
+	if err != nil {
+		return fmt.Errorf("promptops without recording: %w", err)
+	}
 	mallocs, counted := w.mallocs(ctx)
 	ours, err := w.saturate(ctx, times, w.oneModel, map[figure]usage{figureCPU: cpuOf(w.server.pid()), figureCPUPostgres: w.cpuOfPostgres})
 	w.acknowledged(ours.Result, 1)
@@ -48,17 +52,18 @@ func (w *world) closedLoop(ctx context.Context, times load.Times, r *report) err
 	if err != nil {
 		return fmt.Errorf("promptops, 3 models: %w", err)
 	}
-	// The endpoint with recording switched off is one more contestant here: it is
-	// saturated as the others are, and has a figure of its own.
 
 	r.add(figureDirect, direct.Rate())
 	r.add(figureProxy, proxied.Rate())
+	r.add(figureUnrecorded, without.Rate())
 	r.add(figureOurs, ours.Rate())
 	r.add(figureThree, three.Rate())
 	r.add(figureRatio, ours.Rate()/proxied.Rate())
+	r.add(figureOfUnrecorded, ours.Rate()/without.Rate())
+	r.add(figureOfDirect, ours.Rate()/direct.Rate())
 	r.add(figureThreeRatio, three.Rate()/proxied.Rate())
 	r.add(figureThreeCalls, 3*three.Rate()/proxied.Rate())
-	for _, s := range []saturated{proxied, ours, three} {
+	for _, s := range []saturated{proxied, without, ours, three} {
 		for f, seconds := range s.cpu {
 			r.add(f, seconds/float64(s.Answered)*10_000)
 		}

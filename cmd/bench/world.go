@@ -45,7 +45,10 @@ type world struct {
 	server    *process
 	metrics   string // address of the server's metrics, if it serves them
 
+	unrecorded *process // the same server, built without recording
+
 	direct, proxied, oneModel, threeModels []load.Request // to what answers at once
+	oneUnrecorded                          []load.Request
 	directSlow, oneSlow                    []load.Request // to what answers after 60 ms
 
 	runs, attempts int64 // acknowledged
@@ -64,6 +67,10 @@ func newWorld(ctx context.Context, s settings, r *report) (*world, error) {
 		return w, err
 	}
 	if w.promptops, err = filepath.Abs(s.promptops); err != nil {
+		return w, err
+	}
+	unrecorded, err := filepath.Abs(s.unrecorded)
+	if err != nil {
 		return w, err
 	}
 	if err := w.measureEmptyStart(ctx, r); err != nil {
@@ -113,7 +120,11 @@ func newWorld(ctx context.Context, s settings, r *report) (*world, error) {
 	if err != nil {
 		return w, err
 	}
-	if err := w.prepareRequests(ctx, fast, proxyURL, slow, "http://"+ours, people); err != nil {
+	without, err := freeAddress()
+	if err != nil {
+		return w, err
+	}
+	if err := w.prepareRequests(ctx, fast, proxyURL, slow, "http://"+ours, "http://"+without, people); err != nil {
 		return w, err
 	}
 
@@ -122,7 +133,11 @@ func newWorld(ctx context.Context, s settings, r *report) (*world, error) {
 		return w, err
 	}
 	defer log.Close()
-	took, err := w.serve(ctx, w.env, ours, log)
+	if _, err := w.serve(ctx, unrecorded, append(slices.Clone(w.env), "PROMPTOPS_LISTEN="+without, "PROMPTOPS_METRICS_LISTEN="), without, log); err != nil {
+		return w, fmt.Errorf("without recording: %w", err)
+	}
+	w.unrecorded = w.server
+	took, err := w.serve(ctx, w.promptops, w.env, ours, log)
 	if err != nil {
 		return w, err
 	}
@@ -161,7 +176,7 @@ func (w *world) measureEmptyStart(ctx context.Context, r *report) error {
 		return err
 	}
 	env := environment(map[string]string{"PROMPTOPS_DATA_DIR": filepath.Join(w.dir, "empty"), "PROMPTOPS_LISTEN": address})
-	took, err := w.serve(ctx, env, address, nil)
+	took, err := w.serve(ctx, w.promptops, env, address, nil)
 	if err != nil {
 		return err
 	}
@@ -172,8 +187,8 @@ func (w *world) measureEmptyStart(ctx context.Context, r *report) error {
 }
 
 // serve starts the server and says how long it took until it was ready.
-func (w *world) serve(ctx context.Context, env []string, address string, log io.Writer) (time.Duration, error) {
-	cmd := exec.Command(w.promptops, "serve")
+func (w *world) serve(ctx context.Context, binary string, env []string, address string, log io.Writer) (time.Duration, error) {
+	cmd := exec.Command(binary, "serve")
 	cmd.Env, cmd.Dir, cmd.Stdout = env, w.dir, log
 	begin := time.Now()
 	server, err := start(cmd)
@@ -270,7 +285,7 @@ func promptOf(n int) string {
 
 // prepareRequests writes down what will be sent to whom. The calls to the sandbox
 // are those that promptops makes.
-func (w *world) prepareRequests(ctx context.Context, fast, proxy, slow, ours string, people []person) error {
+func (w *world) prepareRequests(ctx context.Context, fast, proxy, slow, ours, unrecorded string, people []person) error {
 	type object map[string]any
 	var problems []error
 	add := func(list *[]load.Request, url, token string, body object, want string) {
@@ -299,18 +314,19 @@ func (w *world) prepareRequests(ctx context.Context, fast, proxy, slow, ours str
 		add(&w.proxied, proxy+"/openai/v1/chat/completions", "sandbox-bench", openAI, answered)
 		add(&w.directSlow, slow+"/mistral/v1/chat/completions", "sandbox-bench", mistral, answered)
 
-		run := func(list *[]load.Request, models ...string) {
+		run := func(list *[]load.Request, where string, models ...string) {
 			body := object{"prompt": who.prompt, "models": models, "config": object{"temperature": 0.7, "maxTokens": 512}}
 			if i%2 == 0 {
 				body["teamId"] = who.team
 			}
 			// Of the whole envelope: an attempt's status is "ok", and quotes in an
 			// output are escaped.
-			add(list, ours+"/api/ai/run", who.token, body, `"status":"success"`)
+			add(list, where+"/api/ai/run", who.token, body, `"status":"success"`)
 		}
-		run(&w.oneModel, "openai/gpt-5-mini")
-		run(&w.threeModels, "openai/gpt-5-mini", "anthropic/claude-haiku-5-5", "google/gemini-3.8-flash")
-		run(&w.oneSlow, "mistral/mistral-small-2603")
+		run(&w.oneUnrecorded, unrecorded, "openai/gpt-5-mini")
+		run(&w.oneModel, ours, "openai/gpt-5-mini")
+		run(&w.threeModels, ours, "openai/gpt-5-mini", "anthropic/claude-haiku-5-5", "google/gemini-3.8-flash")
+		run(&w.oneSlow, ours, "mistral/mistral-small-2603")
 	}
 	return errors.Join(problems...)
 }

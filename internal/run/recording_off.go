@@ -1,0 +1,5 @@
+//go:build unrecorded
+
+package run
+
+const recording = false
