@@ -112,7 +112,7 @@ func (r *Runner) attempt(ctx context.Context, a *attempt, call Call, facts facts
 // to try again.
 func (a *attempt) ended(ctx context.Context, failure *provider.Failure) *provider.Failure {
 	switch {
-	case context.Cause(ctx) == errStopping:
+	case errors.Is(context.Cause(ctx), errStopping):
 		return &provider.Failure{Class: provider.ClassInterrupted, Message: "The server was stopped before the model was done."}
 	case errors.Is(ctx.Err(), context.Canceled):
 		return &provider.Failure{Class: provider.ClassCancelled, Message: "Cancelled before the model was done."}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -307,7 +308,7 @@ func TestPaceHoldsAcrossNodes(t *testing.T) {
 			_, err := node.Run(w.ctx, node.call("google/good"), nil)
 			mu.Lock()
 			defer mu.Unlock()
-			switch f, _ := err.(*fault.Error); {
+			switch f, _ := errors.AsType[*fault.Error](err); {
 			case err == nil:
 				ran++
 			case f != nil && f.Kind == fault.RateLimited && f.RetryAfter >= time.Second && f.RetryAfter <= time.Minute:
@@ -352,7 +353,7 @@ func TestConcurrentRunsAreLimited(t *testing.T) {
 	<-begun
 	<-begun
 	_, err := w.node().Run(w.ctx, w.call("google/good"), nil)
-	if f, ok := err.(*fault.Error); !ok || f.Kind != fault.RateLimited || f.RetryAfter <= 0 {
+	if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.RateLimited || f.RetryAfter <= 0 {
 		t.Errorf("a third one: %v", err)
 	}
 	cancel()

@@ -496,7 +496,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		}
 		said.add(f)
 		for _, one := range f.attempts {
-			a.add(f.call.ID, at, f.call, one)
+			a.add(f.call.ID, one)
 		}
 	}
 	if len(paced) > 0 {
@@ -690,7 +690,7 @@ type attemptColumns struct {
 	logs                                      maybeTexts
 }
 
-func (c *attemptColumns) add(run uuid.UUID, at time.Time, call Call, a attempt) {
+func (c *attemptColumns) add(run uuid.UUID, a attempt) {
 	r := a.result
 	c.runs = append(c.runs, run)
 	c.ordinals = append(c.ordinals, int64(a.ordinal))

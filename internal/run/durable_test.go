@@ -209,7 +209,7 @@ func TestAbandoned(t *testing.T) {
 		if len(events) != 2 {
 			t.Fatalf("logged %v", events)
 		}
-		checkFieldsOf(t, events[1], "error status durationMs results")
+		checkFieldsOf(t, events[1], "error status durationMs results errors")
 		checkEvent(t, events[1], object{"event": "ai_run_error", "level": "ERROR", "status": 499.0, "error": "the caller went away", "durationMs": float64(e.DurationMs)})
 		if results, ok := events[1]["results"].([]any); !ok || len(results) != 4 {
 			t.Errorf("results %v", events[1]["results"])

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%v: %d calls to run again what had run", models, n)
 		}
 		_, err := w.Run(w.ctx, w.keyed(name, "b", models...), nil)
-		if f, ok := err.(*fault.Error); !ok || f.Kind != fault.Invalid || len(f.Details) != 1 || f.Details[0].Field != "Idempotency-Key" {
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.Invalid || len(f.Details) != 1 || f.Details[0].Field != "Idempotency-Key" {
 			t.Errorf("another request: %v", err)
 		}
 	}
@@ -81,7 +82,7 @@ func TestFirstIsStillRunning(t *testing.T) {
 	<-begun
 	for _, node := range []*world{w, w.node()} {
 		_, err := node.Run(w.ctx, node.keyed("k", "a", "google/good"), nil)
-		if f, ok := err.(*fault.Error); !ok || f.Kind != fault.Conflict || f.RetryAfter < time.Second {
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.Conflict || f.RetryAfter < time.Second {
 			t.Errorf("the same request: %v", err)
 		}
 		_, err = node.Run(w.ctx, node.keyed("k", "b", "google/good"), nil)

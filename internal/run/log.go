@@ -32,21 +32,24 @@ func (r *Runner) logStart(ctx context.Context, call Call, availability map[strin
 	)...)
 }
 
-func (r *Runner) logOutcome(ctx context.Context, call Call, e Envelope, abandoned bool) {
+// logOutcome logs a run that is recorded with this status.
+func (r *Runner) logOutcome(ctx context.Context, call Call, e Envelope, status Status, abandoned bool) {
 	results, problems := logged(e.Results)
 	fields := append(identity(call), slog.Int64("durationMs", e.DurationMs), slog.Any("results", results))
-	level, event := slog.LevelError, "ai_run_error"
+	failed := func(reason string, httpStatus int) {
+		r.Log.LogAttrs(ctx, slog.LevelError, "ai_run_error", append(fields, slog.String("error", reason), slog.Int("status", httpStatus), slog.Any("errors", problems))...)
+	}
 	switch {
 	case abandoned:
-		fields = append(fields, slog.String("error", "the caller went away"), slog.Int("status", statusClientClosed))
+		failed("the caller went away", statusClientClosed)
+	case status == Interrupted:
+		failed("interrupted: the server was stopped before the run ended", statusInterrupted)
 	case e.Status == Failed:
-		fields = append(fields, slog.String("error", "no model answered"), slog.Int("status", 200), slog.Any("errors", problems))
+		failed("no model answered", 200)
 	default:
-		level, event = slog.LevelInfo, "ai_run_success"
-		fields = append(fields, slog.String("status", string(e.Status)),
-			slog.Int64("totalTokens", e.TotalTokens), slog.Any("totalCost", e.TotalCost), slog.Any("errors", problems))
+		r.Log.LogAttrs(ctx, slog.LevelInfo, "ai_run_success", append(fields, slog.String("status", string(e.Status)),
+			slog.Int64("totalTokens", e.TotalTokens), slog.Any("totalCost", e.TotalCost), slog.Any("errors", problems))...)
 	}
-	r.Log.LogAttrs(ctx, level, event, fields...)
 }
 
 func (r *Runner) logReplay(ctx context.Context, call Call, e Envelope) {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -221,7 +222,7 @@ func TestOutcomeIsKeptForTheDatabase(t *testing.T) {
 		}
 	}
 	_, err = w.Run(w.ctx, call, nil)
-	if f, ok := err.(*fault.Error); !ok || f.Kind != fault.Unavailable || f.RetryAfter <= 0 {
+	if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.Unavailable || f.RetryAfter <= 0 {
 		t.Errorf("got %v", err)
 	}
 	if n := w.Store.Unwritten(); n != 1 {

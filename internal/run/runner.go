@@ -64,7 +64,7 @@ func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelop
 	if err := r.Store.record(&entry{finish: outcome}, r.Store.outcomePatience); err != nil {
 		return Envelope{}, err
 	}
-	r.logOutcome(ctx, call, envelope, abandoned)
+	r.logOutcome(ctx, call, envelope, outcome.status, abandoned)
 	if r.Observe != nil {
 		r.Observe(Finished{call, started, r.Now(), abandoned, envelope, triesOf(attempts)})
 	}
