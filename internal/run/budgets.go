@@ -106,6 +106,22 @@ func ParseBudgets(values url.Values) (Budgets, error) {
 	return b, nil
 }
 
+// Values are the limits as ParseBudgets reads them.
+func (b Budgets) Values() url.Values {
+	values := url.Values{"dailyUsd": {""}, "learnerDailyUsd": {""}, "runsPerMinute": {""}, "concurrentRuns": {""}}
+	for field, usd := range map[string]*price.USD{"dailyUsd": b.DailyUSD, "learnerDailyUsd": b.LearnerDailyUSD} {
+		if usd != nil {
+			values.Set(field, usd.String())
+		}
+	}
+	for field, n := range map[string]*int{"runsPerMinute": b.RunsPerMinute, "concurrentRuns": b.ConcurrentRuns, "fallbackMaxTokens": &b.FallbackMaxTokens} {
+		if n != nil {
+			values.Set(field, strconv.Itoa(*n))
+		}
+	}
+	return values
+}
+
 // check refuses what cannot be a limit, every field of it.
 func (b Budgets) check() error {
 	var problems []fault.Field

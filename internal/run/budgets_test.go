@@ -72,6 +72,9 @@ func TestParseBudgets(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+		if again, err := ParseBudgets(got.Values()); err == nil && !again.equal(got) || err != nil && tt.bad == nil {
+			t.Errorf("%s: %v is read as %+v, %v", name, got.Values(), again, err)
+		}
 	}
 }
 
