@@ -58,6 +58,12 @@ type LearnerUse struct {
 	LimitUse
 }
 
+// account is the part of the address before its @.
+func (l LearnerUse) account() string { return strings.TrimSuffix(l.Email, l.host()) }
+
+// host is the rest, which may stand on a line of its own.
+func (l LearnerUse) host() string { return l.Email[max(strings.LastIndexByte(l.Email, '@'), 0):] }
+
 // LimitField is one field of the form.
 type LimitField struct {
 	Name      string
