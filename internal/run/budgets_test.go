@@ -377,6 +377,43 @@ func TestRecountOfRunsThatGoOn(t *testing.T) {
 	}
 }
 
+// The same with a run that waits for its provider: counting it anew changes
+// nothing, and when it ends, what it reserved is free again.
+func TestRecountWhileARunWaits(t *testing.T) {
+	w := makeWorld(t)
+	store := NewBudgetStore(w.pool, time.UTC)
+	w.must(store.Seed(w.ctx, Budgets{DailyUSD: usd(t, "1000"), LearnerDailyUSD: usd(t, "500"), FallbackMaxTokens: 100}))
+	asked, answer := make(chan struct{}), make(chan struct{})
+	w.double.before = func(string) {
+		asked <- struct{}{}
+		<-answer
+	}
+	done := make(chan Envelope, 1)
+	go func() {
+		e, err := w.Run(w.ctx, w.call("anthropic/good"), nil)
+		if err != nil {
+			t.Errorf("run: %v", err)
+		}
+		done <- e
+	}()
+	<-asked
+	reserved := counted(t, w.pool)
+	w.must(store.Recount(w.ctx, time.Now()))
+	if diff := cmp.Diff(reserved, counted(t, w.pool)); diff != "" || len(reserved) != 3 {
+		t.Errorf("%d counters while it waits (-before +after):\n%s", len(reserved), diff)
+	}
+	close(answer)
+	e := <-done
+	spent := counted(t, w.pool)
+	if cost := spent["platform "+uuid.Nil.String()+" "+CreatedAt(e.RequestID).UTC().Format(time.DateOnly)]; len(spent) != 3 || cost != e.TotalCost.String() {
+		t.Errorf("the run cost %s, counted is %v", e.TotalCost, spent)
+	}
+	w.must(store.Recount(w.ctx, time.Now()))
+	if diff := cmp.Diff(spent, counted(t, w.pool)); diff != "" {
+		t.Errorf("at the end (-before +after):\n%s", diff)
+	}
+}
+
 // Every moment of a year falls on the same day for Recount as for a run, also
 // where days do not begin at midnight or have 23 hours.
 func TestBudgetDaysOfAYear(t *testing.T) {
