@@ -118,7 +118,7 @@ func (u LimitUse) barClass() string {
 var limitFields = []LimitField{
 	{
 		Name: "dailyUsd", Label: "Daily budget", Unit: "USD",
-		Hint: "What all fallback keys together may spend in a day. A run reserves the most it can cost before it is sent, so that runs at the same time cannot overshoot; what it did not need is free again when it ends.",
+		Hint: "What all fallback keys together may spend in a day. A run reserves the most it can cost before it is sent, so that runs at the same time cannot overshoot; what it did not need is free again when it ends. What a model without a price costs is not known, and not counted.",
 	},
 	{
 		Name: "learnerDailyUsd", Label: "Learner’s daily allowance", Unit: "USD",
