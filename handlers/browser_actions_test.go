@@ -220,6 +220,14 @@ func TestWithoutScripts(t *testing.T) {
 	b.click("#filters button[type=submit]")
 	b.until(`location.search.includes("provider=openai") && document.querySelectorAll("[aria-labelledby=by-model] tbody tr").length === 1`)
 
+	load("/settings/budgets")
+	b.click("#runsPerMinute")
+	b.press("30")
+	b.click("form[action='/settings/budgets'] button")
+	b.shows("[role=status]", "Runs per minute and learner: 30 runs, was no limit.")
+	b.shows("[aria-labelledby=keys]", "google")
+
+	load("/usage")
 	b.click("[aria-label='Dark theme']")
 	b.until(`document.documentElement.dataset.theme === "dark" && location.pathname === "/usage"`)
 	b.click("[aria-label='Sign out']")
@@ -302,4 +310,38 @@ func TestCopyButton(t *testing.T) {
 	b.until(fmt.Sprintf(`document.querySelector("#curl").textContent.includes(%s)`, quoted(s.URL+runPath)))
 	b.click("[data-copy='#curl']")
 	b.until(`document.querySelector("[data-copy='#curl']").getAttribute("aria-label").startsWith("Cop")`)
+}
+
+// From the keyboard: a limit is set, a wrong one refused and put right, and all
+// of it undone.
+func TestKeyboardSetsLimits(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := s.adminTab(t)
+	b.expect("the server responded with a status of 422")
+	b.open("/usage")
+	b.tabTo("#sidebar a[href='/settings']")
+	b.press(kb.Enter)
+	b.shows("h1", "Budgets")
+	b.tabTo("#dailyUsd")
+	b.press("12,50")
+	b.tabTo("#concurrentRuns")
+	b.press("2" + kb.Enter)
+	b.shows("#dailyUsd-problem", "not an amount of dollars")
+	b.until(`document.activeElement.id === "dailyUsd" && document.querySelector("#concurrentRuns").value === "2"`)
+	b.check()
+
+	js[any](b, `document.activeElement.select(), 0`)
+	b.press("12.50")
+	b.tabTo("form[action='/settings/budgets'] button")
+	b.press(kb.Enter)
+	b.shows("[role=status]", "Daily budget: $12.50, was no limit. Concurrent runs per learner: 2 runs, was no limit.")
+	b.shows("[aria-labelledby=today]", "of $12.50")
+	b.check()
+
+	b.tabTo("#dailyUsd")
+	js[any](b, `document.activeElement.select(), 0`)
+	b.press(kb.Backspace + kb.Enter)
+	b.shows("[role=status]", "Daily budget: no limit, was $12.50.")
+	b.until(`document.querySelector("#dailyUsd").value === "" && document.querySelector("#concurrentRuns").value === "2"`)
 }

@@ -13,8 +13,12 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/run"
 )
 
 var readmePicture = flag.String("picture", "", "a file, absolute or as seen from handlers/, to put the picture of the README into")
@@ -46,6 +50,12 @@ func everyPage(t *testing.T) []shown {
 	lead := full.session(full.operator("lead@example.org", account.RoleTeamLead, ""))
 	broken := newSite(t, func(h *handlers.Server) { h.Usage = nil })
 	unlucky := broken.session(broken.operator("unlucky@example.org", account.RoleAdmin, ""))
+	limited := newSite(t).withDemo()
+	lena := limited.session(named(limited, "lena@example.org", "Lena Berg"))
+	limited.limits(0.86)
+	over := newSite(t).withDemo()
+	olga := over.session(named(over, "olga@example.org", ""))
+	over.limits(1.2)
 
 	return []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
@@ -58,6 +68,11 @@ func everyPage(t *testing.T) []shown {
 		{name: "usage-refused", site: empty, who: newcomer, path: "/usage?range=soon", main: "#filter-model", says: "could not be used", errs: "422"},
 		{name: "playground", site: full, who: marta, path: "/playground", main: "#run", says: "No answers yet"},
 		{name: "playground-run", site: full, who: marta, path: "/playground", do: threeAnswers, main: "#answers a", says: "Some answered"},
+		{name: "budgets", site: limited, who: lena, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "Over 80%"},
+		{name: "budgets-over", site: over, who: olga, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "more than the budget"},
+		{name: "budgets-empty", site: empty, who: newcomer, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "There are no fallback keys."},
+		{name: "budgets-refused", site: limited, who: lena, path: "/settings/budgets", do: refusedLimits, main: "form[action='/settings/budgets'] button", says: "Nothing was saved: ", errs: "422"},
+		{name: "budgets-conflict", site: limited, who: lena, path: "/settings/budgets", do: lateLimits, main: "form[action='/settings/budgets'] button", says: "Nothing was saved yet: ", errs: "409"},
 		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
@@ -75,6 +90,41 @@ func refusedSignIn(b *tab) {
 	js[any](b, `document.querySelector("#email").value = "marta@example.org", document.querySelector("#password").value = "wrong", 0`)
 	js[any](b, `document.querySelector("form").submit(), 0`)
 	b.shows("main", "is not right")
+	b.settle()
+}
+
+// limits sets limits of which so much is used today.
+func (s *site) limits(share float64) {
+	s.t.Helper()
+	used, err := s.Budgets.Used(s.t.Context(), s.Clock.Now())
+	must(s.t, err)
+	part := func(of price.USD, share float64) *price.USD {
+		return new(price.NewUSD(of.Decimal().Div(decimal.NewFromFloat(share)).Round(2)))
+	}
+	operator := named(s, "marta@example.org", "Marta Lindqvist")
+	_, err = s.Budgets.Set(s.t.Context(), run.Budgets{
+		DailyUSD: part(used.Day, share), LearnerDailyUSD: part(used.Learners[0].USD, 1.01), RunsPerMinute: new(20), FallbackMaxTokens: 4096,
+	}, time.Time{}, operator.ID, s.Clock.Now())
+	must(s.t, err)
+	for i, share := range []float64{0.2, 0.85, 1.1} {
+		_, err = s.DB.Exec(s.t.Context(), `update ops.fallback_keys set monthly_cap_usd = $2 where id = $1`, used.Keys[i].KeyID, part(used.Keys[i].USD, share))
+		must(s.t, err)
+	}
+}
+
+func refusedLimits(b *tab) {
+	js[any](b, `document.querySelector("#dailyUsd").value = "25,00", document.querySelector("#runsPerMinute").value = "0", 0`)
+	js[any](b, `document.querySelector("form[action='/settings/budgets']").submit(), 0`)
+	b.shows("main", "Nothing was saved: ")
+	b.settle()
+}
+
+// lateLimits saves after somebody else has.
+func lateLimits(b *tab) {
+	js[any](b, `document.querySelector("#concurrentRuns").value = "3", document.querySelector("#runsPerMinute").value = "5", document.querySelector("[name=seen]").value = "2026-11-24T08:00:00Z", 0`)
+	js[any](b, `document.querySelector("[name=was]").value = document.querySelector("[name=was]").value.replace("runsPerMinute=20", "runsPerMinute=10").replace("fallbackMaxTokens=4096", "fallbackMaxTokens=1024"), 0`)
+	js[any](b, `document.querySelector("form[action='/settings/budgets']").submit(), 0`)
+	b.shows("main", "Nothing was saved yet: ")
 	b.settle()
 }
 

@@ -8,7 +8,7 @@ import (
 
 // clearDemo is POST /demo/clear.
 func (s *Server) clearDemo(c echo.Context) error {
-	if _, err := s.Demo.Clear(c.Request().Context()); err != nil {
+	if _, err := s.Demo.Clear(c.Request().Context(), s.Now()); err != nil {
 		return err
 	}
 	s.Log.Info("demo_cleared", "operatorId", callerOf(c).operatorID)

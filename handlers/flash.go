@@ -3,6 +3,7 @@ package handlers
 import (
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -10,17 +11,21 @@ import (
 )
 
 // flashCookie names what the next page should say of the form just sent. It
-// holds a name of the table below, never text.
+// holds a name of the table below, and numbers, never text.
 const flashCookie = "promptops-flash"
 
 const (
 	flashPasswordSaved = "password-saved"
 	flashDemoCleared   = "demo-cleared"
+	flashBudgetsSaved  = "budgets-saved" // and which limits, from what to what: "?dailyUsd=25&dailyUsd=30"
+	flashBudgetsSame   = "budgets-same"
 )
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
 	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
+	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
+	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 }
 
 func setFlash(c echo.Context, name string) {
@@ -34,9 +39,14 @@ func takeFlash(c echo.Context) *views.Flash {
 		return nil
 	}
 	c.SetCookie(&http.Cookie{Name: flashCookie, Path: "/", MaxAge: -1})
-	flash, ok := flashes[cookie.Value]
+	name, numbers, _ := strings.Cut(cookie.Value, "?")
+	flash, ok := flashes[name]
 	if !ok {
 		return nil
+	}
+	if name == flashBudgetsSaved {
+		changes, _ := url.ParseQuery(numbers)
+		flash.Text += views.LimitChanges(changes)
 	}
 	return &flash
 }

@@ -50,6 +50,9 @@ var routes = []route{
 	{http.MethodGet, "/usage.csv", admin, (*Server).usageCSV},
 	{http.MethodGet, playgroundPath, admin, (*Server).playgroundPage},
 	{http.MethodPost, playgroundPath, admin, (*Server).playgroundRun},
+	{http.MethodGet, "/settings", admin, (*Server).settings},
+	{http.MethodGet, budgetsPath, admin, (*Server).budgetsPage},
+	{http.MethodPost, budgetsPath, admin, (*Server).setBudgets},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 

@@ -52,6 +52,10 @@ var permissions = map[string][4]outcome{
 	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},
 	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
+
+	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {

@@ -34,6 +34,7 @@ type Server struct {
 	Runner    *run.Runner
 	Providers *provider.Registry
 	Prices    *price.Prices
+	Budgets   *run.BudgetStore
 	Usage     *usage.Store
 	Demo      *demo.Store
 	Metrics   *telemetry.Metrics

@@ -134,6 +134,22 @@ func Milliseconds(ms int64) string {
 	}
 }
 
+// Moment is a time to be read: in the zone of whoever looks, in UTC on hover.
+type Moment struct {
+	Local   string // "24 Nov 2026, 13:00 CET"
+	UTC     string // "24 Nov 2026, 12:00:00 UTC"
+	Machine string // "2026-11-24T12:00:00Z"
+}
+
+// MomentOf writes a time for somebody in a zone.
+func MomentOf(at time.Time, zone *time.Location) Moment {
+	utc := at.UTC()
+	return Moment{
+		Local: at.In(zone).Format("2 Jan 2006, 15:04 MST"), UTC: utc.Format("2 Jan 2006, 15:04:05") + " UTC",
+		Machine: utc.Format(time.RFC3339),
+	}
+}
+
 // DayRange writes the days from first to last, both included, as short as it
 // is clear: "25 Oct – 23 Nov 2026".
 func DayRange(first, last time.Time) string {

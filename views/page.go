@@ -71,7 +71,7 @@ var navigation = []navGroup{
 	}},
 	{"", []navLink{
 		{"Playground", "/playground", "playground", true},
-		{"Settings", "/settings", "settings", false},
+		{"Settings", "/settings", "settings", true},
 	}},
 }
 

@@ -2,11 +2,13 @@ package views
 
 import (
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/a-h/templ"
 	"github.com/google/go-cmp/cmp"
@@ -70,9 +72,12 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	usage.Filters.Models = []Option{{Value: evil, Label: evil}}
 	playground := playgroundPage()
 	playground.Prompt, playground.Other = evil, evil
+	budgets := budgetsPage()
+	budgets.Keys[0].Label, budgets.Learners[0].Email, budgets.Changed.By, budgets.Seen, budgets.Was = evil, evil, evil, evil, evil
+	budgets.Limits = LimitFields(url.Values{"dailyUsd": {evil}}, map[string]string{"dailyUsd": evil}, nil, nil)
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
-	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground)} {
+	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets)} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -152,7 +157,26 @@ func pages() map[string]templ.Component {
 	lead := page("Forbidden", "/")
 	lead.Operator = &Operator{Email: "lead@example.org", Role: "team_lead"}
 
+	noBudgets := budgetsPage()
+	noBudgets.Today, noBudgets.Keys, noBudgets.Learners, noBudgets.Changed, noBudgets.Shared = LimitUseOf(usd("0"), nil), nil, nil, nil, false
+	noBudgets.Limits = LimitFields(url.Values{"fallbackMaxTokens": {"4096"}}, nil, nil, nil)
+	badBudgets := budgetsPage()
+	badBudgets.Problem, badBudgets.Changed = "Nothing was saved.", &Changed{At: MomentOf(time.Unix(0, 0), time.UTC)}
+	badBudgets.Today = LimitUseOf(usd("20.5"), ptr(usd("25")))
+	badBudgets.Shared = false
+	badBudgets.Limits = LimitFields(url.Values{"dailyUsd": {"a <lot>"}, "runsPerMinute": {"0"}, "fallbackMaxTokens": {"4096"}},
+		map[string]string{"dailyUsd": "This is no amount.", "runsPerMinute": "This is too little."}, nil, nil)
+	lateBudgets := budgetsPage()
+	lateBudgets.Problem = "Nothing was saved yet."
+	lateBudgets.Today = LimitUseOf(usd("25.01"), ptr(usd("25")))
+	was, now := url.Values{"dailyUsd": {"25"}, "runsPerMinute": {"5"}, "concurrentRuns": {"2"}}, url.Values{"dailyUsd": {"30"}, "runsPerMinute": {""}, "concurrentRuns": {"2"}}
+	lateBudgets.Limits = LimitFields(url.Values{"dailyUsd": {"40"}, "concurrentRuns": {"3"}}, nil, was, now)
+
 	return map[string]templ.Component{
+		"budgets":            Budgets(budgetsPage()),
+		"budgets-none":       Budgets(noBudgets),
+		"budgets-refused":    Budgets(badBudgets),
+		"budgets-conflict":   Budgets(lateBudgets),
 		"usage":              Usage(usagePage(models)),
 		"usage-fragment":     UsageContent(usagePage(models)),
 		"usage-many":         Usage(usagePage(tenModels())),
@@ -219,6 +243,22 @@ func usagePage(models []ModelDays) UsagePage {
 	last := &p.Models[len(p.Models)-1]
 	last.Cost, last.Unpriced, last.Share, last.ShareBar = Amount{}, "2", "–", 0
 	return p
+}
+
+func budgetsPage() BudgetsPage {
+	return BudgetsPage{
+		Page: page("Budgets", "/settings/budgets"), Day: "24 Nov 2026", Month: "November 2026", Zone: "Europe/Berlin",
+		Today: LimitUseOf(usd("12.345678"), ptr(usd("25"))), Seen: "2026-11-23T10:00:00.123456Z", Was: "dailyUsd=25",
+		Limits:  LimitFields(url.Values{"dailyUsd": {"25"}, "fallbackMaxTokens": {"4096"}}, nil, nil, nil),
+		Changed: &Changed{By: "Marta Lindqvist (marta@example.org)", At: MomentOf(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), time.FixedZone("CET", 3600))},
+		Keys: []KeyUse{
+			{"Main", "OpenAI", LimitUseOf(usd("41"), ptr(usd("50")))},
+			{"Spare", "OpenAI", LimitUseOf(usd("0"), nil)},
+			{"", "", LimitUseOf(usd("0.0001"), nil)},
+		},
+		Learners: []LearnerUse{{"ada@example.org", LimitUseOf(usd("0.50"), ptr(usd("0.5")))}, {"", LimitUseOf(usd("0.000001"), ptr(usd("0.5")))}},
+		Shared:   true,
+	}
 }
 
 func playgroundPage() PlaygroundPage {

@@ -23,9 +23,9 @@ func demoData(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer f.close()
-	store := demo.NewStore(f.pool, f.ring)
+	store := demo.NewStore(f.pool, f.ring, f.config.Zone())
 	if word == "clear" {
-		counts, err := store.Clear(ctx)
+		counts, err := store.Clear(ctx, time.Now())
 		if err != nil {
 			return err
 		}

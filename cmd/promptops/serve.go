@@ -112,6 +112,9 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err := budgets.Seed(ctx, firstBudgets(cfg)); err != nil {
 		return err
 	}
+	if err := budgets.CatchUp(ctx, time.Now()); err != nil {
+		return err
+	}
 	accounts := account.NewStore(f.pool, log)
 	proxies := prefixes(cfg.TrustedProxies)
 	sessions := account.NewSessions(f.pool, account.SessionOptions{Secure: cfg.SecureCookies(), ClientIP: handlers.ClientIP(proxies)})
@@ -137,7 +140,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	providers.UseSandbox(box.URL)
 
-	demoStore := demo.NewStore(f.pool, f.ring)
+	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
 	defer interrupt()
@@ -168,7 +171,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		Providers: providers, Prices: prices, Usage: usage.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,

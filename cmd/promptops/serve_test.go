@@ -202,6 +202,7 @@ func TestServeOnItsOwnDatabase(t *testing.T) {
 	must(t, err)
 	databasePassword, _ := database.User.Password()
 	secrets = append(secrets, databasePassword)
+	wantsCounters(t, database.String(), 20)
 	server := postmaster(t, data)
 
 	first.end(syscall.SIGTERM, 0)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +130,13 @@ func Load(environ []string) (Config, error) {
 		}
 	}
 	c.normalise()
-	problems = append(problems, c.check()...)
+	unreadable := len(problems)
+	for _, problem := range c.check() {
+		name, _, _ := strings.Cut(problem.Error(), ":")
+		if !slices.ContainsFunc(problems[:unreadable], func(e error) bool { return strings.HasPrefix(e.Error(), name+":") }) {
+			problems = append(problems, problem)
+		}
+	}
 	return c, errors.Join(problems...)
 }
 
@@ -137,9 +144,16 @@ func Load(environ []string) (Config, error) {
 func describe(err error) error {
 	if p, ok := errors.AsType[env.ParseError](err); ok {
 		f, _ := reflect.TypeFor[Config]().FieldByName(p.Name)
-		return fmt.Errorf("%s: is not a valid %s", f.Tag.Get("env"), f.Type)
+		return fmt.Errorf("%s: must be %s", f.Tag.Get("env"), cmp.Or(inWords[f.Type], "a valid "+f.Type.String()))
 	}
 	return err
+}
+
+// inWords are the types of values that can be mistyped.
+var inWords = map[reflect.Type]string{
+	reflect.TypeFor[bool]():          "true or false",
+	reflect.TypeFor[*int]():          "a whole number",
+	reflect.TypeFor[time.Duration](): "a time with its unit, like 30s or 5m",
 }
 
 func (c *Config) normalise() {

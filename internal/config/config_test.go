@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -58,6 +59,44 @@ func TestEveryProblemIsNamed(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Error("the error shows a password")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	c, err := config.Load([]string{
+		"PROMPTOPS_DAILY_BUDGET_USD=25", "PROMPTOPS_LEARNER_DAILY_BUDGET_USD=0.000000001", "PROMPTOPS_RUNS_PER_MINUTE=600",
+		"PROMPTOPS_CONCURRENT_RUNS=1", "PROMPTOPS_SHUTDOWN_TIMEOUT=1m30s",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DailyBudgetUSD != "25" || c.LearnerDailyBudgetUSD != "0.000000001" || *c.RunsPerMinute != 600 || *c.ConcurrentRuns != 1 || c.ShutdownTimeout != 90*time.Second {
+		t.Errorf("got %v", c)
+	}
+	for _, line := range []string{"PROMPTOPS_DAILY_BUDGET_USD=25", "PROMPTOPS_RUNS_PER_MINUTE=600", "PROMPTOPS_SHUTDOWN_TIMEOUT=1m30s"} {
+		if !strings.Contains(c.String(), line+"\n") {
+			t.Errorf("%s is not among the settings:\n%s", line, c)
+		}
+	}
+	none, err := config.Load(nil)
+	if err != nil || none.DailyBudgetUSD != "" || none.LearnerDailyBudgetUSD != "" || none.RunsPerMinute != nil || none.ConcurrentRuns != nil || none.ShutdownTimeout != 30*time.Second {
+		t.Errorf("without any: %v, %v", none, err)
+	}
+	if !strings.Contains(none.String(), "PROMPTOPS_RUNS_PER_MINUTE=\n") {
+		t.Errorf("a limit that is not set is shown as something else:\n%s", none)
+	}
+	for name, values := range map[string][]string{
+		"PROMPTOPS_DAILY_BUDGET_USD":         {"-1", "25,50", "1e3", "$25", "a lot", ".5", "5.", "1234567890", "0.1234567890"},
+		"PROMPTOPS_LEARNER_DAILY_BUDGET_USD": {"-0.5", "none"},
+		"PROMPTOPS_RUNS_PER_MINUTE":          {"0", "-1", "601", "1.5", "many"},
+		"PROMPTOPS_CONCURRENT_RUNS":          {"0", "1001", "two"},
+		"PROMPTOPS_SHUTDOWN_TIMEOUT":         {"-1s", "61m", "30", "soon"},
+	} {
+		for _, value := range values {
+			if _, err := config.Load([]string{name + "=" + value}); err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.ContainsAny(err.Error(), "\n*") || strings.Contains(err.Error(), "Duration") {
+				t.Errorf("%s=%s: %v", name, value, err)
+			}
+		}
 	}
 }
 

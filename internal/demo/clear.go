@@ -3,10 +3,12 @@ package demo
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/postgres"
+	budgets "github.com/promptcademy/promptops/internal/run"
 )
 
 // Counts says how much the demo is.
@@ -59,15 +61,17 @@ func count(ctx context.Context, db postgres.DB) (Counts, error) {
 // With demo learners goes whatever is theirs, also what they did after Load. With
 // demo teams, lessons and templates go real learners' memberships, progress and
 // events there. Real learners' runs stay, without the demo team or template they
-// were made with; but runs that a demo key answered go, as they cost nothing.
-func (s *Store) Clear(ctx context.Context) (Counts, error) {
+// were made with; but runs that a demo key answered go, as they cost nothing. What
+// is left of this month is what counts against budgets.
+func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 	var counts Counts
 	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) (err error) {
 		if err := alone(ctx, tx); err != nil {
 			return err
 		}
-		// Otherwise a run that starts meanwhile would be left behind.
-		_, err = tx.Exec(ctx, `lock table public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode`)
+		// Otherwise a run that starts meanwhile would be left behind. The order is
+		// that in which a run takes them.
+		_, err = tx.Exec(ctx, `lock table ops.budget_counters, public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode`)
 		if err != nil {
 			return err
 		}
@@ -100,7 +104,7 @@ func (s *Store) Clear(ctx context.Context) (Counts, error) {
 				return err
 			}
 		}
-		return nil
+		return budgets.NewBudgetStore(tx, s.zone).Recount(ctx, now)
 	})
 	if err != nil {
 		return Counts{}, postgres.Fault(fmt.Errorf("clear demo data: %w", err))

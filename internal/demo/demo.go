@@ -15,6 +15,7 @@ import (
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
+	budgets "github.com/promptcademy/promptops/internal/run"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -30,11 +31,15 @@ const (
 type Store struct {
 	db   postgres.DB
 	ring *seal.Ring
+	zone *time.Location // where budget days begin
 }
 
 // NewStore returns a Store on db whose provider keys are sealed with ring. They
-// all open the built-in sandbox and nothing else.
-func NewStore(db postgres.DB, ring *seal.Ring) *Store { return &Store{db, ring} }
+// all open the built-in sandbox and nothing else. What the demo spent counts
+// against budgets, whose days begin in zone.
+func NewStore(db postgres.DB, ring *seal.Ring, zone *time.Location) *Store {
+	return &Store{db, ring, zone}
+}
 
 // Present reports whether there is demo data.
 func (s *Store) Present(ctx context.Context) (bool, error) {
@@ -71,7 +76,14 @@ func (s *Store) Load(ctx context.Context, book *price.Book, now time.Time) error
 		if err := mayLoad(ctx, tx); err != nil {
 			return err
 		}
-		return loader{tx, s.ring, &w}.load(ctx)
+		// First of all, as runs take it before they look at keys and teams.
+		if _, err := tx.Exec(ctx, `lock table ops.budget_counters in share row exclusive mode`); err != nil {
+			return err
+		}
+		if err := (loader{tx, s.ring, &w}).load(ctx); err != nil {
+			return err
+		}
+		return budgets.NewBudgetStore(tx, s.zone).Recount(ctx, now)
 	})
 	if err != nil {
 		return postgres.Fault(fmt.Errorf("load demo data: %w", err))

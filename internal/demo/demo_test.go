@@ -18,6 +18,7 @@ import (
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
+	budgets "github.com/promptcademy/promptops/internal/run"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -43,7 +44,7 @@ func setUp(t testing.TB, db postgres.DB) (*demo.Store, *price.Book, *seal.Ring) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return demo.NewStore(db, ring), book, ring
+	return demo.NewStore(db, ring, time.UTC), book, ring
 }
 
 func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
@@ -88,11 +89,12 @@ func TestLoadAndClear(t *testing.T) {
 	db := pgtest.Database(t)
 	store, book, ring := setUp(t, db)
 	survivors := realData(t, db, ring)
+	recount(t, db)
 	before := rowCounts(t, db)
 	if present, err := store.Present(ctx); err != nil || present || store.Shown(ctx) {
 		t.Fatalf("there is demo data in a new database (%v, %v)", present, err)
 	}
-	if counts, err := store.Clear(ctx); err != nil || counts != (demo.Counts{}) {
+	if counts, err := store.Clear(ctx, now); err != nil || counts != (demo.Counts{}) {
 		t.Fatalf("clearing nothing: %+v, %v", counts, err)
 	}
 
@@ -104,6 +106,7 @@ func TestLoadAndClear(t *testing.T) {
 	}
 	t.Run("is consistent", func(t *testing.T) { checkConsistency(t, db) })
 	t.Run("has what was asked for", func(t *testing.T) { checkContent(t, db) })
+	t.Run("counts against budgets", func(t *testing.T) { checkCounters(t, db, 5) })
 	t.Run("has keys for the sandbox", func(t *testing.T) { checkKeys(t, db, ring) })
 	t.Run("is not loaded twice", func(t *testing.T) {
 		loaded := rowCounts(t, db)
@@ -142,7 +145,7 @@ func TestLoadAndClear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cleared, err := store.Clear(ctx)
+	cleared, err := store.Clear(ctx, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +171,7 @@ func TestLoadAndClear(t *testing.T) {
 		t.Error("a real learner's run did not stay, without the demo's team and template")
 	}
 	survivors.check(t, db, ring)
+	checkCounters(t, db, 3)
 	if store.Shown(ctx) {
 		t.Error("there is demo data after clearing it")
 	}
@@ -177,6 +181,51 @@ func TestLoadAndClear(t *testing.T) {
 	}
 	if again := one[uuid.UUID](t, db, `select id from auth.users where email = $1`, demo.Learner); again != ada {
 		t.Error("the same demo has other ids the second time")
+	}
+}
+
+// recount does for rows that a test wrote what runs would have done.
+func recount(t testing.TB, db postgres.DB) {
+	t.Helper()
+	if err := budgets.NewBudgetStore(db, time.UTC).Recount(context.Background(), now); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkCounters checks that exactly what the rows of this month say counts
+// against budgets, and that there are so many counters at least.
+func checkCounters(t *testing.T, db postgres.DB, atLeast int) {
+	t.Helper()
+	rows, err := db.Query(context.Background(), `
+		with spent as (
+		  select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') as day, fallback_key_id, user_id, cost_usd
+		  from prompt_attempts
+		  where key_source = 'fallback' and cost_usd > 0 and to_char(created_at at time zone 'UTC', 'YYYY-MM') = '2026-11'
+		), sums as (
+		  select 'platform' as scope, '00000000-0000-0000-0000-000000000000'::uuid as subject, day as period, sum(cost_usd) from spent group by day
+		  union all
+		  select 'learner', user_id, day, sum(cost_usd) from spent where user_id is not null group by user_id, day
+		  union all
+		  select 'key', fallback_key_id, '2026-11-01', sum(cost_usd) from spent group by fallback_key_id
+		)
+		select concat_ws(' ', scope, subject, period, 'counted', trim_scale(used_usd), 'spent', trim_scale(sum))
+		from sums full join (select scope, subject, period::text, used_usd from ops.budget_counters where used_usd <> 0) c using (scope, subject, period)
+		order by used_usd is not distinct from sum, 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines {
+		var scope, subject, period, counted, spent string
+		if _, err := fmt.Sscanf(line, "%s %s %s counted %s spent %s", &scope, &subject, &period, &counted, &spent); err != nil || counted != spent {
+			t.Errorf("%s", line)
+		}
+	}
+	if len(lines) < atLeast {
+		t.Errorf("%d counters, want %d at least", len(lines), atLeast)
 	}
 }
 
