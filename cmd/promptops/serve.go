@@ -225,11 +225,10 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 
 // collectLess lets garbage pile up to four times what is in use before it is
 // collected, instead of once, since little is in use and all of a run is soon
-// garbage. Under full load that takes 15 % off the processor time of a run of one
-// model and 20 % off one of three, for 70 to 85 MB in place of 45 to 50; with
-// 200 % it is half of that, with 800 % no more. Where much is in use the limit
-// keeps the whole below 200 MB for as long as it can. GOGC and GOMEMLIMIT have the
-// last word.
+// garbage. Under full load that takes some 15 % off the processor time of a run,
+// for 70 to 85 MB in place of 45 to 50; with 200 % it is half of that, with 800 %
+// no more. Where much is in use the limit keeps the whole below 200 MB for as long
+// as it can. GOGC and GOMEMLIMIT have the last word.
 func collectLess(environ []string) {
 	set := func(name string) bool {
 		return slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, name+"=") })
