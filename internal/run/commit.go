@@ -138,6 +138,7 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 		}
 	}
 	var changes pgx.Batch
+	queueUnclaims(&changes, batch)
 	queuePaceChanges(&changes, paces)
 	if changes.Len() == 0 {
 		return nil
@@ -210,6 +211,20 @@ func queueClaims(batch *pgx.Batch, entries []*entry, owners map[idempotencyID]uu
 		})
 		return err
 	})
+}
+
+// queueUnclaims lets go of the idempotency keys of those that do not start after
+// all: they may come again.
+func queueUnclaims(batch *pgx.Batch, entries []*entry) {
+	var runs uuids
+	for _, e := range entries {
+		if e.start != nil && e.start.call.IdempotencyKey != "" && (e.start.refusal != nil || e.start.stale) {
+			runs = append(runs, e.start.call.ID)
+		}
+	}
+	if len(runs) > 0 {
+		batch.Queue(`delete from ops.idempotency where run_id = any($1)`, runs)
+	}
 }
 
 // queuePaces locks the pace of every learner whose start it decides.
