@@ -227,13 +227,22 @@ func queueUnclaims(batch *pgx.Batch, entries []*entry) {
 	}
 }
 
-// queuePaces locks the pace of every learner whose start it decides.
+// queuePaces locks the pace of every learner whose start it decides, and of those
+// whose runs end in the same transaction: once it has the counters it is too late
+// for that.
 func queuePaces(batch *pgx.Batch, entries []*entry, paces map[uuid.UUID]*pace) {
 	var ids []uuid.UUID
 	for _, e := range entries {
-		if e.start != nil && e.start.paced() && paces[*e.start.call.LearnerID] == nil {
-			paces[*e.start.call.LearnerID] = &pace{}
-			ids = append(ids, *e.start.call.LearnerID)
+		var id *uuid.UUID
+		switch {
+		case e.start != nil && e.start.paced():
+			id = e.start.call.LearnerID
+		case e.finish != nil && e.finish.budgets.limitsPace():
+			id = e.finish.call.LearnerID
+		}
+		if id != nil && paces[*id] == nil {
+			paces[*id] = &pace{}
+			ids = append(ids, *id)
 		}
 	}
 	if len(ids) == 0 {
@@ -256,6 +265,9 @@ func queuePaces(batch *pgx.Batch, entries []*entry, paces map[uuid.UUID]*pace) {
 
 func queuePaceChanges(batch *pgx.Batch, paces map[uuid.UUID]*pace) {
 	for id, p := range paces {
+		if !p.changed {
+			continue
+		}
 		batch.Queue(`update ops.learner_pace set running = $2, starts = $3 where user_id = $1`, id, p.running, p.starts)
 	}
 }
