@@ -8,11 +8,16 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/price"
 )
 
 // Postgres hangs for some seconds and then goes on. Whoever asks meanwhile is
@@ -172,6 +177,113 @@ func TestStartThatNobodyHearsOf(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While a run goes on to another key, the change of what is set aside for it is
+// committed, but the node does not hear of it. The books come out right all the
+// same.
+func TestHoldThatNobodyHearsOf(t *testing.T) {
+	t.Parallel()
+	for name, back := range map[string]time.Duration{"given up": 6 * time.Second, "tried again": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 300*time.Millisecond)
+			w.addPeople(1)
+			bad, good := key.Secret("sandbox-"+uuid.NewString()+"-fault-401"), key.Secret("sandbox-"+uuid.NewString())
+			for i, secret := range []key.Secret{bad, good} {
+				// Room for what is set aside once, and not for twice that.
+				limit, err := price.ParseUSD("0.0004")
+				must(t, err)
+				_, _, err = w.keys.AddFallback(w.ctx, key.NewFallback{Provider: "openai", Label: string(secret), Secret: secret, Priority: i + 1, MonthlyCapUSD: &limit})
+				must(t, err)
+			}
+			address, err := url.Parse(w.url)
+			must(t, err)
+			line := newLine(t, address.Host)
+			address.Host = line.listener.Addr().String()
+			n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
+			a := ask{who: w.people[0], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini"}, config: map[string]any{"timeoutMs": 30_000}}
+			answers := later(w.ctx, n.URL(), a)
+			w.begun(a.marker)
+			line.muteAfter("\x00\x00\x00\x08fallback") // a parameter that only this statement has
+			await(t, "the hold is committed", 10*time.Second, func() bool {
+				return value[int](w, `select count(*) from public.prompt_runs where plan -> 'attempts' -> 0 ->> 'number' = '1'`) == 1
+			})
+			time.Sleep(back) // nobody can tell from outside when a node has given up
+			line.cut()
+			line.mend()
+			got := one(t, answers)
+			if !got.acknowledged() || got.envelope.Results[0].Attempts != map[string]int{"given up": 1, "tried again": 2}[name] {
+				t.Errorf("answered HTTP %d %s", got.status, got.body)
+			}
+			w.settled()
+			b := w.books()
+			b.asTold([]answer{got})
+			b.balance()
+			b.asBilled(w.box.Entries())
+		})
+	}
+}
+
+// The database crashes again and again while runs begin, change keys and end.
+func TestDatabaseCrashes(t *testing.T) {
+	t.Parallel()
+	crashes := 3
+	if *long {
+		crashes = 25
+	}
+	w := newFragileWorld(t, 5*time.Millisecond)
+	w.addPeople(4)
+	for _, id := range []string{"openai", "google"} {
+		w.addFallback(id, "", 2)
+		_, _, err := w.keys.AddFallback(w.ctx, key.NewFallback{Provider: id, Label: "refused", Secret: key.Secret("sandbox-" + uuid.NewString() + "-fault-401"), Priority: 1})
+		must(t, err)
+	}
+	w.exec(`insert into ops.budgets (daily_usd, learner_daily_usd, concurrent_runs) values (50, 20, 500)`)
+	w.addNode(nil)
+	w.addNode(nil)
+	c := newCrowd()
+	load, stop := context.WithCancel(w.ctx)
+	defer stop()
+	var callers sync.WaitGroup
+	for i := range 16 {
+		random := rand.New(rand.NewPCG(*seed, uint64(i)))
+		callers.Go(func() {
+			for load.Err() == nil {
+				a := ask{who: w.people[random.IntN(len(w.people))], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini", "google/gemini-3.8-flash"}[:1+random.IntN(2)], stream: random.IntN(4) == 0}
+				if random.IntN(2) == 0 {
+					a.key = uuid.NewString()
+				}
+				for tries := range 12 {
+					got := c.add(send(w.ctx, w.nodes[(i+tries)%2].URL(), a))
+					if a.key == "" || got.acknowledged() {
+						break
+					}
+					sleep(w.ctx, 500*time.Millisecond)
+				}
+			}
+		})
+	}
+	for range crashes {
+		c.more(100, 20*time.Second)
+		w.restart(syscall.SIGQUIT)
+	}
+	c.more(100, 20*time.Second)
+	stop()
+	callers.Wait()
+	took := w.settled()
+	b := w.books()
+	told := b.asTold(c.answers)
+	b.balance()
+	b.asBilled(w.box.Entries())
+	b.onlyOnce(c.answers)
+	b.interruptedAreLogged()
+	w.replays(c)
+	doubts := 0
+	for _, n := range w.nodes {
+		doubts += strings.Count(n.said.String(), "runs_not_written_yet")
+	}
+	t.Logf("%d crashes, %d commits tried again; %d runs: %s; %d acknowledged; settled in %v", crashes, doubts, len(b.runs), b.statuses(), told, took.Round(time.Millisecond))
 }
 
 // line is a connection to a server that can be cut, or lose what the server says.
