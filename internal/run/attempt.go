@@ -29,6 +29,7 @@ type attempt struct {
 	wish     wish
 	holds    held // money that is set aside
 	holdings int  // how often that changed
+	unsure   bool // whether the last change was written: the run's plan says
 	tries    []Try
 
 	priceID      *int64
@@ -166,7 +167,9 @@ func (r *Runner) holdAgain(call Call, a *attempt) bool {
 func (r *Runner) hold(call Call, a *attempt, w wish) granted {
 	a.holdings++
 	h := &holding{runID: call.ID, ordinal: a.ordinal, number: a.holdings, wish: w}
-	if err := r.Store.record(&entry{hold: h}, r.Store.startPatience); err != nil {
+	e := &entry{hold: h}
+	if err := r.Store.record(e, r.Store.startPatience); err != nil {
+		a.unsure = e.tries > 0
 		r.Log.Warn("budget_not_asked", "requestId", call.ID, "error", err)
 		return granted{index: -1, holds: w.release, full: ofPlatform}
 	}

@@ -118,6 +118,9 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 	queueCounters(&reads, batch, sums)
 	known := map[uuid.UUID]bool{}
 	queueKnown(&reads, batch, known)
+	held := map[*holding]bool{}
+	queueKnownHolds(&reads, batch, held)
+	queuePlans(&reads, batch)
 	var version int64
 	queueVersion(&reads, batch, &version)
 	if err := conn.SendBatch(ctx, &reads).Close(); err != nil {
@@ -133,6 +136,7 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 			e.start.stale = true
 		case e.start != nil:
 			e.start.decide(owners, paces, sums, now)
+		case e.hold != nil && held[e.hold]: // likewise
 		case e.hold != nil:
 			e.hold.decided = sums.granted(e.hold.wish)
 		}
@@ -353,6 +357,47 @@ func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
 		})
 		return err
 	})
+}
+
+// queueKnownHolds looks which changes that are tried again have been committed
+// already.
+func queueKnownHolds(batch *pgx.Batch, entries []*entry, known map[*holding]bool) {
+	for _, e := range entries {
+		if e.hold == nil || e.tries == 0 {
+			continue
+		}
+		batch.Queue(`
+			select coalesce((plan -> 'attempts' -> $3::int ->> 'number')::int, 0) from public.prompt_runs where id = $1 and created_at = $2`,
+			e.hold.runID, CreatedAt(e.hold.runID), e.hold.ordinal).Query(func(rows pgx.Rows) error {
+			var number int
+			_, err := pgx.ForEachRow(rows, []any{&number}, func() error {
+				known[e.hold] = number == e.hold.number
+				return nil
+			})
+			return err
+		})
+	}
+}
+
+// queuePlans asks what is set aside for runs that end and do not know it, and
+// keeps it so.
+func queuePlans(batch *pgx.Batch, entries []*entry) {
+	for _, e := range entries {
+		if e.finish == nil || !e.finish.unsure() {
+			continue
+		}
+		id := e.finish.call.ID
+		batch.Queue(`
+			select plan from public.prompt_runs where id = $1 and created_at = $2 and status = 'running' for update`,
+			id, CreatedAt(id)).Query(func(rows pgx.Rows) error {
+			var intended plan
+			_, err := pgx.ForEachRow(rows, []any{&intended}, func() error {
+				e.finish.holdsOf(intended)
+				return nil
+			})
+			return err
+		})
+	}
 }
 
 var (
