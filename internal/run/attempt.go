@@ -139,11 +139,15 @@ func (r *Runner) switchKey(call Call, a *attempt) (full scope) {
 		a.use(granted{index: 0, holds: a.holds})
 		return ""
 	}
+	if spent := a.result.Cost; spent != nil && w.amount != nil { // by earlier tries; it counts for the last key
+		amount := w.amount.Add(*spent)
+		w.amount = &amount
+	}
 	g := r.hold(call, a, w)
 	if g.index < 0 {
 		return g.full
 	}
-	a.wish = w
+	a.wish.keys = w.keys
 	a.use(g)
 	return ""
 }
