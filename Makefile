@@ -29,7 +29,7 @@ test: assets generate postgres chromium ## Run every test, on a real Postgres an
 	go run ./internal/postgres/pgtest/run go test $(RACE) ./...
 
 test-faults: assets generate postgres ## Kill nodes and the database under load and check the books, for some minutes
-	go run ./internal/postgres/pgtest/run go test ./internal/faults -count=1 -v -long -timeout 20m
+	go run ./internal/postgres/pgtest/run go test ./internal/faults -count=1 -v -long $(if $(RACE),-nodes-race) -timeout 20m
 
 picture: assets generate postgres chromium ## Make the README's picture anew
 	@mkdir -p handlers/testdata

@@ -19,7 +19,11 @@ import (
 // binary is the program as it is shipped, built once.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(binaryDir, "promptops")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/promptops").CombinedOutput()
+	args := []string{"build", "-o", path}
+	if *race {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "../../cmd/promptops")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -31,6 +31,7 @@ import (
 
 var (
 	long = flag.Bool("long", false, "the long form: minutes of it")
+	race = flag.Bool("nodes-race", false, "build the nodes with the race detector")
 	seed = flag.Uint64("seed", 0, "what chance begins with; 0: something new")
 )
 
@@ -152,7 +153,7 @@ func (w *world) addNode(more map[string]string) *node {
 	w.nodes = append(w.nodes, n)
 	w.t.Cleanup(func() {
 		n.close()
-		for _, word := range []string{"panic", "40P01", "run_not_recorded", "runs_lost"} { // 40P01: a deadlock
+		for _, word := range []string{"panic", "DATA RACE", "40P01", "run_not_recorded", "runs_lost"} { // 40P01: a deadlock
 			if strings.Contains(n.errors.String(), word) || strings.Contains(n.said.String(), word) {
 				w.t.Errorf("a node said %q", word)
 			}
