@@ -13,10 +13,10 @@ VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || ech
 RACE          := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 PAGES         := $(wildcard views/*.templ)
 
-.PHONY: help run demo test picture build bench check assets generate postgres chromium
+.PHONY: help run demo test test-faults picture build bench check assets generate postgres chromium
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build $(if $(DATABASE_URL),,postgres) ## Start everything and print the address; Ctrl-C stops it
 	@exec ./bin/promptops serve
@@ -27,6 +27,9 @@ demo: build $(if $(DATABASE_URL),,postgres) ## The same, with made-up data also 
 test: assets generate postgres chromium ## Run every test, on a real Postgres and in a real browser
 	go vet ./...
 	go run ./internal/postgres/pgtest/run go test $(RACE) ./...
+
+test-faults: assets generate postgres ## Kill nodes and the database under load and check the books, for some minutes
+	go run ./internal/postgres/pgtest/run go test ./internal/faults -count=1 -v -long $(if $(RACE),-nodes-race) -timeout 20m
 
 picture: assets generate postgres chromium ## Make the README's picture anew
 	@mkdir -p handlers/testdata

@@ -32,6 +32,7 @@ var mayImport = map[string]string{
 	"internal/postgres/pgtest":     "internal/postgres internal/postgres/embedded migrations",
 	"internal/postgres/pgtest/run": "internal/postgres/pgtest",
 	"internal/load":                "",
+	"internal/faults":              "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
 	"internal/account":              "internal/fault internal/postgres",

@@ -25,6 +25,7 @@
 //	usage           every question the AI Usage page asks
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
+//	faults          tests that kill nodes and the database under load, and check the books
 package promptops
 
 import (

@@ -29,6 +29,7 @@ type attempt struct {
 	wish     wish
 	holds    held // money that is set aside
 	holdings int  // how often that changed
+	unsure   bool // whether the last change was written: the run's plan says
 	tries    []Try
 
 	priceID      *int64
@@ -138,11 +139,15 @@ func (r *Runner) switchKey(call Call, a *attempt) (full scope) {
 		a.use(granted{index: 0, holds: a.holds})
 		return ""
 	}
+	if spent := a.result.Cost; spent != nil && w.amount != nil { // by earlier tries; it counts for the last key
+		amount := w.amount.Add(*spent)
+		w.amount = &amount
+	}
 	g := r.hold(call, a, w)
 	if g.index < 0 {
 		return g.full
 	}
-	a.wish = w
+	a.wish.keys = w.keys
 	a.use(g)
 	return ""
 }
@@ -166,7 +171,9 @@ func (r *Runner) holdAgain(call Call, a *attempt) bool {
 func (r *Runner) hold(call Call, a *attempt, w wish) granted {
 	a.holdings++
 	h := &holding{runID: call.ID, ordinal: a.ordinal, number: a.holdings, wish: w}
-	if err := r.Store.record(&entry{hold: h}, r.Store.startPatience); err != nil {
+	e := &entry{hold: h}
+	if err := r.Store.record(e, r.Store.startPatience); err != nil {
+		a.unsure = e.tries > 0
 		r.Log.Warn("budget_not_asked", "requestId", call.ID, "error", err)
 		return granted{index: -1, holds: w.release, full: ofPlatform}
 	}

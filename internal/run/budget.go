@@ -199,6 +199,7 @@ func exceeded(full scope) string {
 type pace struct {
 	running int
 	starts  []time.Time // of the last minute, in order
+	changed bool        // since it was read
 }
 
 const paceWindow = time.Minute
@@ -214,7 +215,7 @@ func (p *pace) admit(b Budgets, now time.Time) (refusal string, retryAfter time.
 		oldest := p.starts[len(p.starts)-*b.RunsPerMinute]
 		return "You have started too many runs within a minute. Try again a little later.", oldest.Add(paceWindow).Sub(now)
 	}
-	p.running++
+	p.running, p.changed = p.running+1, true
 	if b.RunsPerMinute != nil {
 		p.starts = append(p.starts, now)
 	}

@@ -361,3 +361,32 @@ func TestConcurrentRunsAreLimited(t *testing.T) {
 	w.double.before = nil
 	w.run(w.call("google/good"), nil)
 }
+
+// What earlier tries may have cost stays set aside when another key is used.
+func TestAnotherKeyAfterSpending(t *testing.T) {
+	w := makeWorld(t)
+	_, _, err := w.Keys.AddFallback(w.ctx, key.NewFallback{Provider: "anthropic", Label: "Second", Secret: "sandbox-of-the-second", Sandbox: true})
+	w.must(err)
+	w.exec(`insert into ops.model_prices (provider, model, input, output, source) values ('anthropic', 'close-body', 3, 15, 'test')`)
+	w.must(w.Prices.RunOnce(w.ctx, time.Now()))
+	w.limited("daily_usd", usd(t, "1"))
+	calls := 0
+	var first, third price.USD
+	w.double.before = func(string) {
+		switch calls++; calls {
+		case 1:
+			first = w.used(ofPlatform)
+		case 2: // the connection broke in mid-answer, which may have to be paid for
+			w.double.limits.Store(1)
+		case 3:
+			third = w.used(ofPlatform)
+		}
+	}
+	e := w.run(w.call("anthropic/close-body"), nil)
+	if calls < 3 || e.TotalCost.IsZero() || third.Cmp(first) <= 0 {
+		t.Errorf("%d calls; %s are set aside for the first and %s for another key, after which the run has cost %s", calls, first, third, e.TotalCost)
+	}
+	if used := w.used(ofPlatform); !used.Equal(e.TotalCost) {
+		t.Errorf("counted %s, spent %s", used, e.TotalCost)
+	}
+}

@@ -118,6 +118,9 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 	queueCounters(&reads, batch, sums)
 	known := map[uuid.UUID]bool{}
 	queueKnown(&reads, batch, known)
+	held := map[*holding]bool{}
+	queueKnownHolds(&reads, batch, held)
+	queuePlans(&reads, batch)
 	var version int64
 	queueVersion(&reads, batch, &version)
 	if err := conn.SendBatch(ctx, &reads).Close(); err != nil {
@@ -133,11 +136,13 @@ func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) erro
 			e.start.stale = true
 		case e.start != nil:
 			e.start.decide(owners, paces, sums, now)
+		case e.hold != nil && held[e.hold]: // likewise
 		case e.hold != nil:
 			e.hold.decided = sums.granted(e.hold.wish)
 		}
 	}
 	var changes pgx.Batch
+	queueUnclaims(&changes, batch)
 	queuePaceChanges(&changes, paces)
 	if changes.Len() == 0 {
 		return nil
@@ -212,13 +217,36 @@ func queueClaims(batch *pgx.Batch, entries []*entry, owners map[idempotencyID]uu
 	})
 }
 
-// queuePaces locks the pace of every learner whose start it decides.
+// queueUnclaims lets go of the idempotency keys of those that do not start after
+// all: they may come again.
+func queueUnclaims(batch *pgx.Batch, entries []*entry) {
+	var runs uuids
+	for _, e := range entries {
+		if e.start != nil && e.start.call.IdempotencyKey != "" && (e.start.refusal != nil || e.start.stale) {
+			runs = append(runs, e.start.call.ID)
+		}
+	}
+	if len(runs) > 0 {
+		batch.Queue(`delete from ops.idempotency where run_id = any($1)`, runs)
+	}
+}
+
+// queuePaces locks the pace of every learner whose start it decides, and of those
+// whose runs end in the same transaction: once it has the counters it is too late
+// for that.
 func queuePaces(batch *pgx.Batch, entries []*entry, paces map[uuid.UUID]*pace) {
 	var ids []uuid.UUID
 	for _, e := range entries {
-		if e.start != nil && e.start.paced() && paces[*e.start.call.LearnerID] == nil {
-			paces[*e.start.call.LearnerID] = &pace{}
-			ids = append(ids, *e.start.call.LearnerID)
+		var id *uuid.UUID
+		switch {
+		case e.start != nil && e.start.paced():
+			id = e.start.call.LearnerID
+		case e.finish != nil && e.finish.budgets.limitsPace():
+			id = e.finish.call.LearnerID
+		}
+		if id != nil && paces[*id] == nil {
+			paces[*id] = &pace{}
+			ids = append(ids, *id)
 		}
 	}
 	if len(ids) == 0 {
@@ -241,6 +269,9 @@ func queuePaces(batch *pgx.Batch, entries []*entry, paces map[uuid.UUID]*pace) {
 
 func queuePaceChanges(batch *pgx.Batch, paces map[uuid.UUID]*pace) {
 	for id, p := range paces {
+		if !p.changed {
+			continue
+		}
 		batch.Queue(`update ops.learner_pace set running = $2, starts = $3 where user_id = $1`, id, p.running, p.starts)
 	}
 }
@@ -326,6 +357,47 @@ func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
 		})
 		return err
 	})
+}
+
+// queueKnownHolds looks which changes that are tried again have been committed
+// already.
+func queueKnownHolds(batch *pgx.Batch, entries []*entry, known map[*holding]bool) {
+	for _, e := range entries {
+		if e.hold == nil || e.tries == 0 {
+			continue
+		}
+		batch.Queue(`
+			select coalesce((plan -> 'attempts' -> $3::int ->> 'number')::int, 0) from public.prompt_runs where id = $1 and created_at = $2`,
+			e.hold.runID, CreatedAt(e.hold.runID), e.hold.ordinal).Query(func(rows pgx.Rows) error {
+			var number int
+			_, err := pgx.ForEachRow(rows, []any{&number}, func() error {
+				known[e.hold] = number == e.hold.number
+				return nil
+			})
+			return err
+		})
+	}
+}
+
+// queuePlans asks what is set aside for runs that end and do not know it, and
+// keeps it so.
+func queuePlans(batch *pgx.Batch, entries []*entry) {
+	for _, e := range entries {
+		if e.finish == nil || !e.finish.unsure() {
+			continue
+		}
+		id := e.finish.call.ID
+		batch.Queue(`
+			select plan from public.prompt_runs where id = $1 and created_at = $2 and status = 'running' for update`,
+			id, CreatedAt(id)).Query(func(rows pgx.Rows) error {
+			var intended plan
+			_, err := pgx.ForEachRow(rows, []any{&intended}, func() error {
+				e.finish.holdsOf(intended)
+				return nil
+			})
+			return err
+		})
+	}
 }
 
 var (

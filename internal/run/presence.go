@@ -23,6 +23,7 @@ const (
 	missedAfter = 30 * time.Second
 	// No run goes on for longer, with all its waiting.
 	longestRun = 30 * time.Minute
+	clockSkew  = 10 * time.Minute // between a node and the database, at most
 )
 
 // Presence is how a process shows the others that it is there, and how it notices
@@ -74,7 +75,13 @@ func (p *Presence) Run(ctx context.Context) error {
 
 // show connects if need be, takes the lock and beats once.
 func (p *Presence) show(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	patience := commitTimeout
+	if p.conn != nil {
+		// Giving it up gives up the lock, and with it our runs, to whoever looks
+		// first when a database that hangs goes on.
+		patience = missedAfter
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer func() {
 		if err != nil && p.conn != nil {
@@ -104,16 +111,19 @@ func (p *Presence) show(ctx context.Context) (err error) {
 // lockOf is the SQL of a node's advisory lock.
 func lockOf(id string) string { return `hashtextextended('promptops node ' || ` + id + `::text, 0)` }
 
-// Leave ends the membership. Runs must have come to their end before; then there
-// is nothing to recover either if the database is away, and the others notice by
-// themselves that we are gone.
+// Leave ends the membership. Runs should have come to their end before; if some
+// have not, or the database is away, the others notice by themselves that we are
+// gone, and close them.
 func (p *Presence) Leave() {
 	if p.conn == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	_, err := p.conn.Exec(ctx, `delete from ops.nodes where id = $1`, p.ID)
+	_, err := p.conn.Exec(ctx, `
+		delete from ops.nodes n
+		where n.id = $1 and not exists (select from public.prompt_runs r where r.node_id = n.id and r.status = 'running' and r.id >= $2)`,
+		p.ID, firstID(time.Now().Add(-longestRun-clockSkew)))
 	if err = errors.Join(err, p.conn.Close(ctx)); err != nil {
 		p.log.Warn("node_left_silently", "error", err)
 	}
@@ -157,8 +167,8 @@ func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID) (closed int
 		err := tx.QueryRow(ctx, `
 			select pg_try_advisory_xact_lock(`+lockOf(`n.id`)+`)
 			       and (n.heartbeat_at > pg_postmaster_start_time() or n.heartbeat_at < now() - $2::interval),
-			       greatest(n.started_at, n.heartbeat_at - $3::interval) - interval '10 minutes'
-			from ops.nodes n where n.id = $1`, other, missedAfter, longestRun).Scan(&gone, &since)
+			       greatest(n.started_at, n.heartbeat_at - $3::interval) - $4::interval
+			from ops.nodes n where n.id = $1`, other, missedAfter, longestRun, clockSkew).Scan(&gone, &since)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !gone {
 			return nil // somebody else has done it, or it lives
 		}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -153,7 +154,27 @@ func (e *entry) needsDecision() bool {
 	case e.hold != nil:
 		return true
 	}
-	return false
+	return e.finish.unsure()
+}
+
+// unsure says whether only the database knows what is set aside for the run.
+func (f *finishing) unsure() bool {
+	return slices.ContainsFunc(f.attempts, func(a attempt) bool { return a.unsure })
+}
+
+// holdsOf takes from the run's plan what is set aside for attempts that are
+// unsure.
+func (f *finishing) holdsOf(p plan) {
+	for i := range f.attempts {
+		a := &f.attempts[i]
+		if !a.unsure || i >= len(p.Attempts) {
+			continue
+		}
+		a.holds = held{}
+		if planned := p.Attempts[i]; planned.Held != nil && planned.KeyID != nil {
+			a.holds = held{*planned.KeyID, *planned.Held}
+		}
+	}
 }
 
 // needsDecision is false when the first key has no limit to keep.
@@ -172,20 +193,25 @@ type counterRow struct {
 // counterRows are what the outcome changes.
 func (f *finishing) counterRows() []counterRow {
 	var rows []counterRow
-	for _, a := range f.attempts {
-		if a.key.Source != key.Fallback {
-			continue
+	count := func(keyID uuid.UUID, cost, held price.USD) {
+		if cost.IsZero() && held.IsZero() {
+			return
 		}
+		for _, id := range countersOf(f.day, keyID, f.call.LearnerID) {
+			rows = append(rows, counterRow{f.call.ID, id, cost, held})
+		}
+	}
+	for _, a := range f.attempts {
 		var cost price.USD
-		if a.result.Cost != nil {
+		if a.result.Cost != nil && a.key.Source == key.Fallback {
 			cost = *a.result.Cost
 		}
-		if cost.IsZero() && a.holds.amount.IsZero() {
+		if a.holds.keyID == a.key.ID {
+			count(a.key.ID, cost, a.holds.amount)
 			continue
 		}
-		for _, id := range countersOf(f.day, a.key.ID, f.call.LearnerID) {
-			rows = append(rows, counterRow{f.call.ID, id, cost, a.holds.amount})
-		}
+		count(a.key.ID, cost, price.USD{})
+		count(a.holds.keyID, price.USD{}, a.holds.amount)
 	}
 	return rows
 }

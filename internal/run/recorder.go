@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 
@@ -25,7 +27,8 @@ const (
 )
 
 // record writes e down and waits until that is done. A start or a hold that
-// cannot be written within patience never will be: the error says so. An outcome
+// cannot be written within patience never will be, or is undone: the error says
+// so. An outcome
 // is waited for that long and then kept: it is written when the database is back,
 // whatever this returns. Nobody's leaving ends the wait, as a run that is
 // committed has to be brought to its end.
@@ -89,14 +92,62 @@ func (s *Store) write(batch []*entry) {
 func (s *Store) patient(batch []*entry, err error) []*entry {
 	now := time.Now()
 	kept := batch[:0:0]
+	var doubtful []uuid.UUID
 	for _, e := range batch {
 		if e.until.IsZero() || now.Before(e.until) {
 			kept = append(kept, e)
-		} else {
-			e.done <- away(err)
+			continue
 		}
+		if e.start != nil && e.tries > 0 {
+			doubtful = append(doubtful, e.start.call.ID)
+		}
+		e.done <- away(err)
+	}
+	if len(doubtful) > 0 {
+		go s.undo(doubtful)
 	}
 	return kept
+}
+
+// When to look for a run whose start was given up: at once, and later, as what was
+// sent may be with a server that hangs.
+var undoAfter = []time.Duration{0, 10 * time.Second, time.Minute, 10 * time.Minute}
+
+// undo closes runs that were given up when nobody knew whether their start had
+// been committed: nobody runs them.
+func (s *Store) undo(runs []uuid.UUID) {
+	times := make([]time.Time, len(runs))
+	for i, id := range runs {
+		times[i] = CreatedAt(id)
+	}
+	for _, pause := range undoAfter {
+		time.Sleep(pause)
+		for wait := longestPause; ; wait = min(2*wait, commitTimeout) {
+			err := s.closeStarted(runs, times)
+			if err == nil {
+				break
+			}
+			if !passes(err) { // the process ends, and closes what it leaves behind
+				s.log.Error("runs_not_closed", "runs", runs, "error", err)
+				return
+			}
+			time.Sleep(wait)
+		}
+	}
+}
+
+func (s *Store) closeStarted(runs []uuid.UUID, times []time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	var orphans []orphan
+	err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		orphans, err = closeRuns(ctx, tx, `(r.id, r.created_at) in (select * from unnest($1::uuid[], $2::timestamptz[]))`, runs, times)
+		return err
+	})
+	if err == nil {
+		logOrphans(ctx, s.log, orphans)
+	}
+	return err
 }
 
 func (s *Store) answer(batch []*entry, err error) {

@@ -3,10 +3,10 @@ package pgtest
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/promptcademy/promptops/internal/postgres/embedded"
@@ -15,8 +15,8 @@ import (
 // StartServer brings up a server in a temporary folder and returns its address.
 // Both are gone soon after this process ends, however it ends.
 //
-// A process calls it once. Tests do not: they ask for what they need and get a
-// server with it.
+// Tests that do not break the server itself ask for what they need and get one
+// with it.
 func StartServer() (url string, err error) {
 	parent, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
@@ -32,9 +32,11 @@ func StartServer() (url string, err error) {
 	}
 	cmd := exec.Command("/bin/sh", "-c", sweeper, server.Dir(), parent)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // outlives Ctrl-C
-	if sweeperInput, err = cmd.StdinPipe(); err != nil {
+	input, err := cmd.StdinPipe()
+	if err != nil {
 		return "", err
 	}
+	sweeperInputs.Store(input, nil)
 	return server.URL(), cmd.Start()
 }
 
@@ -50,5 +52,5 @@ if pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null); then
 fi
 rm -rf "$0" "$1"`
 
-// sweeperInput is open as long as our process lives.
-var sweeperInput io.Closer //nolint:unused // to be held is what it is for
+// sweeperInputs are open as long as our process lives.
+var sweeperInputs sync.Map

@@ -52,11 +52,14 @@ func (m *memory) keep(asked string, k known) {
 }
 
 // repeat gives an answer again.
-func (s *Sandbox) repeat(w http.ResponseWriter, r *http.Request, k known) {
+func (s *Sandbox) repeat(w http.ResponseWriter, r *http.Request, k known, e *Entry) {
+	if e != nil {
+		e.Model, k.requestID = k.model, e.ID
+	}
 	if !sleep(r.Context(), s.paceOf(k.model).first) {
 		return
 	}
-	s.bill(k.provider, k.model, k.tally, true)
+	s.bill(e, k.provider, k.model, k.tally, true)
 	w.Header().Set("X-Request-Id", k.requestID)
 	writeBody(w, http.StatusOK, k.body)
 }

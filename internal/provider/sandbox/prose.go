@@ -21,6 +21,7 @@ type prompt struct {
 	withUsage bool   // OpenAI-style: usage in a stream only when asked for
 	withCost  bool   // OpenRouter
 	asked     string // how memory knows it; "" when there is none
+	entry     *Entry // in the ledger; nil when there is none
 }
 
 // tally is what a call costs in tokens. input includes cached and cacheWrite,

@@ -11,12 +11,13 @@
 //
 // A key is good if it starts with "sandbox-". Prompts of more than a thousand
 // tokens are answered as partly cached, models of reasoning families report
-// reasoning tokens. What was answered is counted: see Billed.
+// reasoning tokens. What was answered is counted: see Billed, and Ledger for
+// every single call.
 //
 // # Faults
 //
 // A model's name or a key that ends in one of these causes the fault; the
-// model's goes before the key's:
+// model's goes before the key's, and both before what Chaos throws in:
 //
 //	-fault-401           the key is refused (Google and xAI say it with HTTP 400)
 //	-fault-402           HTTP 402, no money
@@ -32,6 +33,8 @@
 //	-fault-529           overloaded, Anthropic's way
 //	-fault-hang          no answer at all
 //	-fault-hang-stream   a few words, then silence
+//	-fault-slow          the answer comes, a second late
+//	-fault-close         the connection is closed without an answer
 //	-fault-close-body    the connection is closed in mid-answer
 //	-fault-close-stream  the connection is closed in mid-stream
 //	-fault-end-stream    the stream ends properly, but without its end mark
@@ -54,6 +57,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,6 +81,8 @@ func Remember(s *Sandbox) { s.memory = &memory{answers: map[string]known{}} }
 type Sandbox struct {
 	pace   *rhythm // nil: each model has its own
 	memory *memory // nil: there is none
+	ledger *ledger // nil: there is none
+	chaos  atomic.Pointer[chaos]
 
 	mu    sync.Mutex
 	bills map[[2]string]*Bill
@@ -137,7 +143,8 @@ func (s *Sandbox) Billed() []Bill {
 	return bills
 }
 
-func (s *Sandbox) bill(provider, model string, t tally, finished bool) {
+func (s *Sandbox) bill(e *Entry, provider, model string, t tally, finished bool) {
+	e.bill(t, finished)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := [2]string{provider, model}
@@ -204,14 +211,22 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request could not be read", http.StatusBadRequest)
 		return
 	}
+	var entry *Entry
+	if r.Method == http.MethodPost {
+		entry = s.ledger.open(provider, body)
+		defer s.ledger.close(entry)
+	}
 	f := formatOf(provider)
 	secret := f.secret(r)
 	asked := s.memory.question(r, secret, body)
 	if known, ok := s.memory.find(asked); ok {
-		s.repeat(w, r, known)
+		s.repeat(w, r, known, entry)
 		return
 	}
 	w.Header().Set("X-Request-Id", fmt.Sprintf("req_%08x", hash(r.URL.Path, string(body))))
+	if entry != nil {
+		w.Header().Set("X-Request-Id", entry.ID)
+	}
 	if !strings.HasPrefix(secret, "sandbox-") {
 		refuse(w, f.refusal("401", prompt{}, secret))
 		return
@@ -230,7 +245,13 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.fault == "" {
 		p.fault = faultOf(secret)
 	}
-	p.asked = asked
+	if p.fault == "" {
+		p.fault = s.chaos.Load().pick()
+	}
+	if entry != nil {
+		entry.Model, entry.Fault = p.model, p.fault
+	}
+	p.asked, p.entry = asked, entry
 	s.answer(w, r, f, p, secret)
 }
 
@@ -271,8 +292,14 @@ func (s *Sandbox) answer(w http.ResponseWriter, r *http.Request, f format, p pro
 		<-ctx.Done()
 		return
 	}
+	if p.fault == "slow" {
+		pace.first += time.Second
+	}
 	if !sleep(ctx, pace.first) {
 		return
+	}
+	if p.fault == "close" {
+		panic(http.ErrAbortHandler)
 	}
 	if refused := f.refusal(p.fault, p, secret); refused != nil {
 		refuse(w, refused)
@@ -299,7 +326,7 @@ func (s *Sandbox) whole(w http.ResponseWriter, r *http.Request, f format, p prom
 		writeJSON(w, http.StatusOK, f.failed(p).data)
 		return
 	case "close-body", "close-stream", "end-stream", "hang-stream":
-		s.bill(p.provider, p.model, a.tally, false)
+		s.bill(p.entry, p.provider, p.model, a.tally, false)
 		half(w, f.whole(p, a))
 		if p.fault == "hang-stream" {
 			<-r.Context().Done()
@@ -310,7 +337,7 @@ func (s *Sandbox) whole(w http.ResponseWriter, r *http.Request, f format, p prom
 	if p.fault == "" {
 		s.memory.keep(p.asked, known{provider: p.provider, model: p.model, tally: a.tally, requestID: w.Header().Get("X-Request-Id"), body: whole})
 	}
-	s.bill(p.provider, p.model, a.tally, true)
+	s.bill(p.entry, p.provider, p.model, a.tally, true)
 	writeBody(w, http.StatusOK, whole)
 }
 
@@ -324,7 +351,7 @@ func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, f format, p pro
 		if !finished {
 			a.tally.output = a.tally.reasoning + sent
 		}
-		s.bill(p.provider, p.model, a.tally, finished)
+		s.bill(p.entry, p.provider, p.model, a.tally, finished)
 	}()
 	out.write(f.start(p, a)...)
 	middle := min(5, len(a.pieces)/2)
