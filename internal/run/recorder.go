@@ -18,7 +18,8 @@ import (
 const (
 	// Of what waits, up to this much is written in one transaction.
 	mostEntries = 256
-	// More than two only make the groups smaller.
+	// One transaction at a time: what comes meanwhile makes the next one larger, and
+	// two at once would wait for each other's locks.
 	recorders = 1
 
 	commitTimeout = 5 * time.Second
@@ -28,10 +29,9 @@ const (
 
 // record writes e down and waits until that is done. A start or a hold that
 // cannot be written within patience never will be, or is undone: the error says
-// so. An outcome
-// is waited for that long and then kept: it is written when the database is back,
-// whatever this returns. Nobody's leaving ends the wait, as a run that is
-// committed has to be brought to its end.
+// so. An outcome is waited for that long and then kept: it is written when the
+// database is back, whatever this returns. Nobody's leaving ends the wait, as a run
+// that is committed has to be brought to its end.
 func (s *Store) record(e *entry, patience time.Duration) error {
 	e.done = make(chan error, 1)
 	if e.finish == nil {
@@ -159,11 +159,13 @@ func (s *Store) answer(batch []*entry, err error) {
 	}
 }
 
-// refuse answers an entry that the database will never take.
+// refuse answers an entry that the database will never take. A run whose outcome
+// it is is closed without one.
 func (s *Store) refuse(e *entry, err error) {
 	if e.finish != nil {
 		f := e.finish
 		s.log.Error("run_not_recorded", "requestId", f.call.ID, "totalTokens", f.envelope.TotalTokens, "totalCost", f.envelope.TotalCost, "error", err)
+		go s.undo([]uuid.UUID{f.call.ID})
 	}
 	s.answer([]*entry{e}, postgres.Fault(err))
 }

@@ -1,0 +1,438 @@
+package run
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
+)
+
+// What is written of runs, each as one statement for all that a batch holds.
+
+var (
+	startSQL = named(startRunsSQL + `
+		select id from started`)
+	startAndCountSQL = named(startRunsSQL + `, counted as (
+		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
+		  select d.scope, d.subject, d.period, sum(d.amount)
+		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @amounts::numeric[]) as d (run_id, scope, subject, period, amount)
+		  join started on started.id = d.run_id
+		  group by d.scope, d.subject, d.period
+		  order by d.scope <> 'platform', d.scope, d.subject, d.period
+		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
+		)
+		select id from started`)
+)
+
+const startRunsSQL = `
+		with started as (
+		  insert into public.prompt_runs
+		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
+		  select u.id, u.created_at, u.user_id, u.operator_id, u.team_id, u.template_id, nullif(u.client_request_id, ''),
+		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, @node
+		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @users::uuid[], @operators::uuid[], @teams::uuid[], @templates::uuid[],
+		              @clientIDs::text[], @models::text[], @configs::text[], @streams::bool[], @plans::text[], @versions::int8[])
+		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, version)
+		  where u.version = 0 or u.version = (select version from ops.facts_version)
+		  on conflict (id, created_at) do nothing
+		  returning id
+		)`
+
+// queueStarts writes runs as running, and what is set aside for them. A run whose
+// facts have changed meanwhile is stale instead.
+func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
+	starts = slices.DeleteFunc(slices.Clone(starts), func(s *starting) bool { return s.refusal != nil || s.stale })
+	n := len(starts)
+	if n == 0 {
+		return
+	}
+	ids, times, versions := make(uuids, n), make([]time.Time, n), make([]int64, n)
+	users, operators, teams, templates := make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n)
+	clientIDs, models, configs, plans := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	streams := make([]bool, n)
+	var d deltas
+	for i, start := range starts {
+		call, req := start.call, start.call.Request
+		ids[i], times[i], versions[i] = call.ID, CreatedAt(call.ID), start.version
+		users[i], operators[i], teams[i], templates[i] = call.LearnerID, call.OperatorID, req.TeamID, req.TemplateID
+		clientIDs[i], models[i], configs[i], plans[i] = call.ClientRequestID, strings.Join(req.Models, "\n"), req.Config.text(), start.plan()
+		streams[i] = req.Stream
+		for _, g := range start.decided {
+			if g.holds.keyID == uuid.Nil {
+				continue
+			}
+			for _, id := range countersOf(start.wishes[0].day, g.holds.keyID, call.LearnerID) {
+				d.add(call.ID, id, g.holds.amount, price.USD{})
+			}
+		}
+	}
+	// Set aside is only what a run in this batch has to keep a limit for.
+	statement := startSQL
+	if len(d.runs) > 0 {
+		statement = startAndCountSQL
+	}
+	statement.queue(batch, map[string]any{
+		"ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
+		"clientIDs": clientIDs, "models": models, "configs": configs, "streams": streams, "plans": plans, "versions": versions,
+		"node": s.node, "counterRuns": d.runs, "scopes": d.scopes, "subjects": d.subjects, "periods": d.periods, "amounts": d.plus,
+	}).Query(func(rows pgx.Rows) error {
+		started := make(map[uuid.UUID]bool, n)
+		var id uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			started[id] = true
+			return nil
+		})
+		for _, start := range starts {
+			start.stale = start.version != 0 && !started[start.call.ID] && !start.known
+		}
+		return err
+	})
+}
+
+// deltas are changes of counters as parameters, each of one run.
+type deltas struct {
+	counterColumns
+	runs  uuids
+	plus  usds
+	minus usds
+}
+
+func (d *deltas) add(run uuid.UUID, id counterID, plus, minus price.USD) {
+	d.counterColumns.add(id)
+	d.runs, d.plus, d.minus = append(d.runs, run), append(d.plus, plus), append(d.minus, minus)
+}
+
+// queueHolds changes what is set aside for attempts whose runs go on.
+func (s *Store) queueHolds(batch *pgx.Batch, holds []*holding) {
+	for _, h := range holds {
+		g := h.decided
+		if g.index < 0 {
+			continue
+		}
+		var d deltas
+		for _, change := range []held{{h.wish.release.keyID, h.wish.release.amount.Neg()}, g.holds} {
+			if change.keyID == uuid.Nil {
+				continue
+			}
+			for _, id := range countersOf(h.wish.day, change.keyID, h.wish.learnerID) {
+				d.add(h.runID, id, change.amount, price.USD{})
+			}
+		}
+		p := newPlanned("", h.wish, g)
+		at := CreatedAt(h.runID)
+		batch.Queue(`
+			with changed as (
+			  update public.prompt_runs
+			  set plan = jsonb_set(plan, array['attempts', $3::text],
+			    plan -> 'attempts' -> $3::int || jsonb_build_object('keySource', $5::text, 'keyId', $6::uuid, 'held', $7::numeric, 'number', $4::int))
+			  where id = $1 and created_at = $2 and status = 'running'
+			    and coalesce((plan -> 'attempts' -> $3::int ->> 'number')::int, 0) < $4::int
+			  returning id
+			)
+			insert into ops.budget_counters as c (scope, subject, period, used_usd)
+			select d.scope, d.subject, d.period, sum(d.amount)
+			from unnest($8::text[], $9::uuid[], $10::date[], $11::numeric[]) as d (scope, subject, period, amount), changed
+			group by d.scope, d.subject, d.period
+			order by d.scope <> 'platform', d.scope, d.subject, d.period
+			on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd`,
+			h.runID, at, h.ordinal, h.number, p.Source, p.KeyID, p.Held, d.scopes, d.subjects, d.periods, d.plus)
+	}
+}
+
+// queueFinishes writes outcomes, to exactly those runs that have none yet. A run
+// that another node took for dead gets its true outcome after all.
+func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
+	n := len(finishes)
+	if n == 0 {
+		return
+	}
+	queueAnswerLocks(batch, finishes)
+	ids, times, statuses, ended, took := make(uuids, n), make([]time.Time, n), make([]string, n), make([]time.Time, n), make([]int64, n)
+	tokens, costs, unpriced := make([]int64, n), make(usds, n), make([]int64, n)
+	answers := make([]*string, n)
+	claimed := make([]bool, n)
+	var paced []uuid.UUID
+	var d deltas
+	var said contentColumns
+	var a attemptColumns
+	first, last := times[0], times[0]
+	for i, f := range finishes {
+		e := f.envelope
+		at := CreatedAt(f.call.ID)
+		if i == 0 || at.Before(first) {
+			first = at
+		}
+		if i == 0 || at.After(last) {
+			last = at
+		}
+		ids[i], times[i], statuses[i], took[i] = f.call.ID, at, string(f.status), e.DurationMs
+		ended[i] = at.Add(time.Duration(e.DurationMs) * time.Millisecond)
+		tokens[i], costs[i], unpriced[i] = e.TotalTokens, e.TotalCost, int64(e.Unpriced)
+		answers[i], claimed[i] = f.answer, f.call.IdempotencyKey != ""
+		if f.call.LearnerID != nil && f.budgets.limitsPace() {
+			paced = append(paced, f.call.ID)
+		}
+		for _, row := range f.counterRows() {
+			d.add(row.runID, row.id, row.cost, row.held)
+		}
+		said.add(f)
+		for _, one := range f.attempts {
+			a.add(f.call.ID, one)
+		}
+	}
+	if len(paced) > 0 {
+		queuePaceLocks(batch, finishes)
+	}
+	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true)}].queue(batch, map[string]any{
+		"ids": ids, "createdAt": times, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
+		"costs": costs, "unpriced": unpriced, "first": first, "last": last, "counterRuns": d.runs, "scopes": d.scopes,
+		"subjects": d.subjects, "periods": d.periods, "spent": d.plus, "held": d.minus, "paced": paced, "answers": answers,
+		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attemptRuns": a.runs,
+		"ordinals": a.ordinals, "providers": a.providers, "models": a.models, "attemptStatuses": a.statuses, "keySources": a.sources,
+		"userKeys": a.userKeys, "fallbackKeys": a.fallbackKeys, "tries": a.tries, "input": a.input, "cached": a.cached,
+		"written": a.written, "output": a.output, "reasoning": a.reasoning, "usageSources": a.usageSources, "attemptCosts": a.costs,
+		"costSources": a.costSources, "prices": a.prices, "finishReasons": a.finishes, "errorClasses": a.classes,
+		"errorMessages": a.messages, "httpStatuses": a.httpStatuses, "retryAfters": a.retryAfters, "providerCalls": a.calls,
+		"attemptDurations": a.durations, "firstTokens": a.firstTokens, "tryLogs": a.logs,
+	})
+}
+
+// finishParts are the parts of a finish that most batches do not need: what is not
+// there costs nothing.
+type finishParts struct{ counted, paced, answered bool }
+
+var finishSQL = func() map[finishParts]*namedSQL {
+	all := map[finishParts]*namedSQL{}
+	for _, counted := range []bool{false, true} {
+		for _, paced := range []bool{false, true} {
+			for _, answered := range []bool{false, true} {
+				text := finishRunsSQL
+				if counted {
+					text += countedSQL
+				}
+				if paced {
+					text += pacedSQL
+				}
+				if answered {
+					text += answeredSQL
+				}
+				all[finishParts{counted, paced, answered}] = named(text + finishAttemptsSQL)
+			}
+		}
+	}
+	return all
+}()
+
+// What every finish is, and what it can also mean.
+const (
+	finishRunsSQL = `
+		with done as (
+		  update public.prompt_runs r
+		  set status = u.status, finished_at = u.finished_at, duration_ms = u.duration_ms,
+		      total_tokens = u.total_tokens, total_cost_usd = u.total_cost_usd, unpriced = u.unpriced, plan = null
+		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @statuses::text[], @finishedAt::timestamptz[], @durations::int8[], @tokens::int8[], @costs::numeric[], @unpriced::int8[])
+		    as u (id, created_at, status, finished_at, duration_ms, total_tokens, total_cost_usd, unpriced)
+		  where r.id = any(@ids) and r.created_at between @first and @last -- by key, whatever the planner thinks of the join
+		    and r.id = u.id and r.created_at = u.created_at
+		    and (r.status = 'running' or r.status = 'interrupted' and u.status <> 'interrupted')
+		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed`
+	finishAttemptsSQL = `
+		), said as (
+		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
+		  select done.id, done.created_at, (select id from auth.users where id = done.user_id), -- the account may be gone by now
+		         done.team_id, u.system, u.messages::jsonb, u.outputs::jsonb
+		  from unnest(@ids::uuid[], @systems::text[], @messages::text[], @outputs::text[]) as u (id, system, messages, outputs)
+		  join done using (id)
+		)
+		insert into public.prompt_attempts
+		  (run_id, created_at, user_id, operator_id, team_id, template_id, ordinal, provider, model, status, key_source, user_key_id, fallback_key_id, tries,
+		   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, usage_source,
+		   cost_usd, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
+		   provider_request_id, duration_ms, first_token_ms, try_log)
+		select done.id, done.created_at, done.user_id, done.operator_id, done.team_id, done.template_id,
+		       u.ordinal, u.provider, u.model, u.status, u.key_source, u.user_key_id, u.fallback_key_id, u.tries,
+		       u.input, u.cached, u.written, u.output, u.reasoning, u.usage_source,
+		       u.cost, u.cost_source, u.price_id, u.finish_reason, u.error_class, u.error_message, u.http_status, u.retry_after_ms,
+		       nullif(u.provider_request_id, ''), u.duration_ms, u.first_token_ms, u.try_log::jsonb
+		from unnest(@attemptRuns::uuid[], @ordinals::int8[], @providers::text[], @models::text[], @attemptStatuses::text[], @keySources::text[], @userKeys::uuid[], @fallbackKeys::uuid[], @tries::int8[],
+		            @input::int8[], @cached::int8[], @written::int8[], @output::int8[], @reasoning::int8[], @usageSources::text[],
+		            @attemptCosts::numeric[], @costSources::text[], @prices::int8[], @finishReasons::text[], @errorClasses::text[], @errorMessages::text[], @httpStatuses::int8[], @retryAfters::int8[],
+		            @providerCalls::text[], @attemptDurations::int8[], @firstTokens::int8[], @tryLogs::text[])
+		  as u (run_id, ordinal, provider, model, status, key_source, user_key_id, fallback_key_id, tries,
+		        input, cached, written, output, reasoning, usage_source,
+		        cost, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
+		        provider_request_id, duration_ms, first_token_ms, try_log)
+		join done on done.id = u.run_id
+		on conflict (run_id, created_at, ordinal) do update set
+		  status = excluded.status, key_source = excluded.key_source, user_key_id = excluded.user_key_id, fallback_key_id = excluded.fallback_key_id,
+		  tries = excluded.tries, input_tokens = excluded.input_tokens, cached_input_tokens = excluded.cached_input_tokens,
+		  cache_write_tokens = excluded.cache_write_tokens, output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
+		  usage_source = excluded.usage_source, cost_usd = excluded.cost_usd, cost_source = excluded.cost_source, price_id = excluded.price_id,
+		  finish_reason = excluded.finish_reason, error_class = excluded.error_class, error_message = excluded.error_message,
+		  http_status = excluded.http_status, retry_after_ms = excluded.retry_after_ms, provider_request_id = excluded.provider_request_id,
+		  duration_ms = excluded.duration_ms, first_token_ms = excluded.first_token_ms, try_log = excluded.try_log`
+	countedSQL = `
+		), counted as (
+		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
+		  select d.scope, d.subject, d.period, sum(case when done.closed then d.cost else d.cost - d.held end)
+		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @spent::numeric[], @held::numeric[]) as d (run_id, scope, subject, period, cost, held)
+		  join done on done.id = d.run_id
+		  group by d.scope, d.subject, d.period
+		  order by d.scope <> 'platform', d.scope, d.subject, d.period
+		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd`
+	pacedSQL = `
+		), paced as (
+		  update ops.learner_pace p
+		  set running = greatest(p.running - ended.runs, 0)
+		  from (select user_id, count(*)::int as runs from done where id = any(@paced::uuid[]) and not closed group by user_id) as ended
+		  where p.user_id = ended.user_id`
+	answeredSQL = `
+		), answered as (
+		  update ops.idempotency i
+		  set answer = u.answer
+		  from unnest(@ids::uuid[], @answers::text[]) as u (run_id, answer)
+		  where i.run_id = u.run_id and u.answer is not null
+		), forgotten as (
+		  delete from ops.idempotency i
+		  using unnest(@ids::uuid[], @answers::text[], @claimed::bool[]) as u (run_id, answer, claimed)
+		  where i.run_id = u.run_id and u.claimed and u.answer is null`
+)
+
+// queueAnswerLocks locks idempotency rows in the order in which they are claimed.
+func queueAnswerLocks(batch *pgx.Batch, finishes []*finishing) {
+	var runs uuids
+	for _, f := range finishes {
+		if f.call.IdempotencyKey != "" {
+			runs = append(runs, f.call.ID)
+		}
+	}
+	if len(runs) > 0 {
+		batch.Queue(`select from ops.idempotency where run_id = any($1) order by owner_id, key for update`, runs)
+	}
+}
+
+func queuePaceLocks(batch *pgx.Batch, finishes []*finishing) {
+	var learners []uuid.UUID
+	for _, f := range finishes {
+		if f.call.LearnerID != nil {
+			learners = append(learners, *f.call.LearnerID)
+		}
+	}
+	batch.Queue(`select from ops.learner_pace where user_id = any($1) order by user_id for update`, learners)
+}
+
+// contentColumns is what was said, as parameters.
+type contentColumns struct {
+	systems  maybeTexts
+	messages []string
+	outputs  []string
+}
+
+func (c *contentColumns) add(f *finishing) {
+	system, rest := splitSystem(f.call.Request, f.messages)
+	outputs := make(map[string]string, len(f.attempts))
+	for _, a := range f.attempts {
+		if a.result.Output != nil {
+			outputs[a.result.Model] = storable(*a.result.Output)
+		}
+	}
+	c.systems = append(c.systems, system)
+	c.messages = append(c.messages, jsonText(rest))
+	c.outputs = append(c.outputs, jsonText(outputs))
+}
+
+// splitSystem takes the request's own system text off the messages again, for
+// its column.
+func splitSystem(req Request, messages []provider.Message) (*string, []provider.Message) {
+	if req.System == "" {
+		return nil, messages
+	}
+	return &messages[0].Content, messages[1:]
+}
+
+// attemptColumns are attempts as parameters.
+type attemptColumns struct {
+	runs                                      uuids
+	ordinals                                  []int64
+	providers, models, statuses               []string
+	sources                                   maybeTexts
+	userKeys, fallbackKeys                    maybeUUIDs
+	tries                                     []int64
+	input, cached, written, output, reasoning maybeInts
+	usageSources                              maybeTexts
+	costs                                     maybeUSDs
+	costSources                               maybeTexts
+	prices                                    maybeInts
+	finishes, classes, messages               maybeTexts
+	httpStatuses, retryAfters                 maybeInts
+	calls                                     []string
+	durations                                 []int64
+	firstTokens                               maybeInts
+	logs                                      maybeTexts
+}
+
+func (c *attemptColumns) add(run uuid.UUID, a attempt) {
+	r := a.result
+	c.runs = append(c.runs, run)
+	c.ordinals = append(c.ordinals, int64(a.ordinal))
+	c.providers, c.models, c.statuses = append(c.providers, a.provider), append(c.models, r.Model), append(c.statuses, string(a.rowStatus()))
+	c.sources = append(c.sources, (*string)(r.KeySource))
+	userKey, fallbackKey := a.keyIDs()
+	c.userKeys, c.fallbackKeys = append(c.userKeys, userKey), append(c.fallbackKeys, fallbackKey)
+	c.tries = append(c.tries, int64(r.Attempts))
+	u, known := r.Usage, r.Usage != nil
+	if !known {
+		u = &Usage{}
+	}
+	c.input, c.cached, c.written = append(c.input, where(known, &u.InputTokens)), append(c.cached, where(known, &u.CachedInputTokens)), append(c.written, where(known, &u.CacheWriteTokens))
+	c.output, c.reasoning = append(c.output, where(known, &u.OutputTokens)), append(c.reasoning, where(known, &u.ReasoningTokens))
+	c.usageSources = append(c.usageSources, where(known, &u.Source))
+	c.costs, c.costSources, c.prices = append(c.costs, r.Cost), append(c.costSources, (*string)(r.CostSource)), append(c.prices, a.priceID)
+	c.finishes = append(c.finishes, r.FinishReason)
+	e, failed := r.Error, r.Error != nil
+	if !failed {
+		e = &Error{}
+	}
+	status := int64(e.HTTPStatus)
+	c.classes, c.messages = append(c.classes, where(failed, (*string)(&e.Class))), append(c.messages, where(failed, &e.Message))
+	c.httpStatuses, c.retryAfters = append(c.httpStatuses, where(status != 0, &status)), append(c.retryAfters, where(e.RetryAfterMs != 0, &e.RetryAfterMs))
+	c.calls = append(c.calls, storable(a.providerCall))
+	c.durations, c.firstTokens = append(c.durations, r.DurationMs), append(c.firstTokens, r.FirstTokenMs)
+	c.logs = append(c.logs, a.tryLog())
+}
+
+// uuids and the others go to the driver as they are, without reflection.
+type (
+	uuids      = pgtype.FlatArray[uuid.UUID]
+	maybeUUIDs = pgtype.FlatArray[*uuid.UUID]
+	usds       = pgtype.FlatArray[price.USD]
+	maybeUSDs  = pgtype.FlatArray[*price.USD]
+	maybeInts  = pgtype.FlatArray[*int64]
+	maybeTexts = pgtype.FlatArray[*string]
+)
+
+// where is p if it is to be stored, and null otherwise.
+func where[T any](condition bool, p *T) *T {
+	if condition {
+		return p
+	}
+	return nil
+}
+
+func (a attempt) keyIDs() (user, fallback *uuid.UUID) {
+	switch {
+	case !a.hasKey:
+		return nil, nil
+	case a.key.Source == key.User:
+		return &a.key.ID, nil
+	default:
+		return nil, &a.key.ID
+	}
+}
