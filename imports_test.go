@@ -122,9 +122,11 @@ func packages(t *testing.T) map[string][]string {
 			return err
 		}
 		folder := filepath.ToSlash(filepath.Dir(path))
+		imported := found[folder]
 		for _, spec := range file.Imports {
-			found[folder] = append(found[folder], strings.Trim(spec.Path.Value, "`\""))
+			imported = append(imported, strings.Trim(spec.Path.Value, "`\""))
 		}
+		found[folder] = imported // also of a package that imports nothing
 		return nil
 	})
 	if err != nil {
