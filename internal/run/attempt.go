@@ -175,7 +175,7 @@ func (r *Runner) hold(call Call, a *attempt, w wish) granted {
 	if err := r.Store.record(e, r.Store.startPatience); err != nil {
 		a.unsure = e.tries > 0
 		r.Log.Warn("budget_not_asked", "requestId", call.ID, "error", err)
-		return granted{index: -1, holds: w.release, full: ofPlatform}
+		return granted{index: -1, holds: w.release, full: notAsked}
 	}
 	return h.decided
 }

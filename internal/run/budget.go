@@ -61,6 +61,8 @@ const (
 	ofPlatform scope = "platform" // a day of all fallback keys
 	ofKey      scope = "key"      // a month of one
 	ofLearner  scope = "learner"  // a day of one learner's fallback
+
+	notAsked scope = "not asked" // no counter: the database is away, and nobody knows what they say
 )
 
 // counterID names a row of ops.budget_counters.
@@ -188,6 +190,8 @@ func exceeded(full scope) string {
 	switch full {
 	case ofKey:
 		return "Every fallback key for this model has reached its monthly cap. Add a key of your own under Settings → API Keys."
+	case notAsked:
+		return "Whether there is money for a fallback key cannot be found out right now. Try again in a moment."
 	case ofLearner:
 		return "Your daily allowance on fallback keys is used up. Add a key of your own under Settings → API Keys, or come back tomorrow."
 	default:

@@ -18,8 +18,10 @@ import (
 const (
 	heartbeatEvery = 2 * time.Second
 	recoverEvery   = 10 * time.Second
-	// A node is missed at once when its connection breaks, unless that was the
-	// server's doing: then it has this long to come back.
+	// A node whose connection breaks is missed by a node that starts at once, and by
+	// the others after this: it may be alive and just about to connect again.
+	silentAfter = 5 * time.Second
+	// When the server itself began anew, all have this long to come back.
 	missedAfter = 30 * time.Second
 	// No run goes on for longer, with all its waiting.
 	longestRun = 30 * time.Minute
@@ -66,7 +68,7 @@ func (p *Presence) Run(ctx context.Context) error {
 				p.log.Warn("node_not_seen", "error", err)
 			}
 		case <-recovery.C:
-			if err := p.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			if err := p.lookAfter(ctx, silentAfter); err != nil && ctx.Err() == nil {
 				p.log.Warn("runs_not_recovered", "error", err)
 			}
 		}
@@ -130,15 +132,18 @@ func (p *Presence) Leave() {
 }
 
 // RunOnce closes the runs of nodes that are gone, and forgets what has expired.
-func (p *Presence) RunOnce(ctx context.Context, _ time.Time) error {
-	_, err := p.recoverGone(ctx)
+func (p *Presence) RunOnce(ctx context.Context, _ time.Time) error { return p.lookAfter(ctx, 0) }
+
+// lookAfter is RunOnce for nodes that have been silent for so long.
+func (p *Presence) lookAfter(ctx context.Context, silent time.Duration) error {
+	_, err := p.recoverGone(ctx, silent)
 	_, sweepErr := p.pool.Exec(ctx, `delete from ops.idempotency where created_at <= now() - $1::interval`, idempotencyTTL)
 	return errors.Join(err, postgres.Fault(sweepErr))
 }
 
 // recoverGone closes the runs of every node that is gone and returns how many
 // that were.
-func (p *Presence) recoverGone(ctx context.Context) (closed int, err error) {
+func (p *Presence) recoverGone(ctx context.Context, silent time.Duration) (closed int, err error) {
 	rows, err := p.pool.Query(ctx, `select id from ops.nodes where id <> $1`, p.ID)
 	if err != nil {
 		return 0, postgres.Fault(err)
@@ -148,7 +153,7 @@ func (p *Presence) recoverGone(ctx context.Context) (closed int, err error) {
 		return 0, postgres.Fault(err)
 	}
 	for _, other := range others {
-		n, err := p.recoverNode(ctx, other)
+		n, err := p.recoverNode(ctx, other, silent)
 		if err != nil {
 			return closed, err
 		}
@@ -158,7 +163,7 @@ func (p *Presence) recoverGone(ctx context.Context) (closed int, err error) {
 }
 
 // recoverNode closes the runs of another node if it is gone.
-func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID) (closed int, err error) {
+func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID, silent time.Duration) (closed int, err error) {
 	var orphans []orphan
 	err = postgres.InTx(ctx, p.pool, func(tx pgx.Tx) error {
 		// With its lock in hand, the node cannot come back meanwhile.
@@ -166,9 +171,10 @@ func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID) (closed int
 		var since time.Time
 		err := tx.QueryRow(ctx, `
 			select pg_try_advisory_xact_lock(`+lockOf(`n.id`)+`)
+			       and n.heartbeat_at <= now() - $5::interval
 			       and (n.heartbeat_at > pg_postmaster_start_time() or n.heartbeat_at < now() - $2::interval),
 			       greatest(n.started_at, n.heartbeat_at - $3::interval) - $4::interval
-			from ops.nodes n where n.id = $1`, other, missedAfter, longestRun, clockSkew).Scan(&gone, &since)
+			from ops.nodes n where n.id = $1`, other, missedAfter, longestRun, clockSkew, silent).Scan(&gone, &since)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !gone {
 			return nil // somebody else has done it, or it lives
 		}
@@ -200,7 +206,7 @@ func firstID(at time.Time) uuid.UUID {
 // such as one that was restored.
 func Recover(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (closed int, err error) {
 	p := &Presence{pool: pool, log: log}
-	if closed, err = p.recoverGone(ctx); err != nil {
+	if closed, err = p.recoverGone(ctx, 0); err != nil {
 		return closed, err
 	}
 	var orphans []orphan

@@ -152,17 +152,20 @@ func TestTrueOutcomeReplacesInterrupted(t *testing.T) {
 	}
 }
 
-// A node whose connection breaks comes back by itself, and its runs go on.
+// A node whose connection breaks comes back by itself, and its runs go on: those
+// who watch it wait a little.
 func TestPresenceComesBack(t *testing.T) {
 	w := makeWorld(t)
 	p, kill := w.join()
 	kill()
+	watching, _ := w.node().join()
+	w.must(watching.lookAfter(w.ctx, silentAfter))
 	w.must(p.show(w.ctx))
 	other, _ := w.node().join()
 	w.must(other.RunOnce(w.ctx, time.Now()))
 	var nodes int
 	w.must(w.pool.QueryRow(w.ctx, `select count(*) from ops.nodes`).Scan(&nodes))
-	if nodes != 2 {
+	if nodes != 3 {
 		t.Errorf("%d nodes are known", nodes)
 	}
 }
