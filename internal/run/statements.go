@@ -191,7 +191,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		queuePaceLocks(batch, finishes)
 	}
 	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true)}].queue(batch, map[string]any{
-		"ids": ids, "createdAt": times, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
+		"ids": ids, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
 		"costs": costs, "unpriced": unpriced, "first": first, "last": last, "counterRuns": d.runs, "scopes": d.scopes,
 		"subjects": d.subjects, "periods": d.periods, "spent": d.plus, "held": d.minus, "paced": paced, "answers": answers,
 		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attemptRuns": a.runs,
@@ -230,33 +230,40 @@ var finishSQL = func() map[finishParts]*namedSQL {
 	return all
 }()
 
-// What every finish is, and what it can also mean.
+// What every finish is, and what it can also mean. The parameters of one run stand at
+// the same place in their arrays: looking them up there costs less than any join that
+// a planner who expects a handful of rows would choose.
 const (
 	finishRunsSQL = `
 		with done as (
 		  update public.prompt_runs r
-		  set status = u.status, finished_at = u.finished_at, duration_ms = u.duration_ms,
-		      total_tokens = u.total_tokens, total_cost_usd = u.total_cost_usd, unpriced = u.unpriced, plan = null
-		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @statuses::text[], @finishedAt::timestamptz[], @durations::int8[], @tokens::int8[], @costs::numeric[], @unpriced::int8[])
-		    as u (id, created_at, status, finished_at, duration_ms, total_tokens, total_cost_usd, unpriced)
-		  where r.id = any(@ids) and r.created_at between @first and @last -- by key, whatever the planner thinks of the join
-		    and r.id = u.id and r.created_at = u.created_at
-		    and (r.status = 'running' or r.status = 'interrupted' and u.status <> 'interrupted')
-		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed`
+		  set status = (@statuses::text[])[array_position(@ids::uuid[], r.id)],
+		      finished_at = (@finishedAt::timestamptz[])[array_position(@ids::uuid[], r.id)],
+		      duration_ms = (@durations::int8[])[array_position(@ids::uuid[], r.id)],
+		      total_tokens = (@tokens::int8[])[array_position(@ids::uuid[], r.id)],
+		      total_cost_usd = (@costs::numeric[])[array_position(@ids::uuid[], r.id)],
+		      unpriced = (@unpriced::int8[])[array_position(@ids::uuid[], r.id)],
+		      plan = null
+		  where r.id = any(@ids::uuid[]) and r.created_at between @first and @last
+		    and (r.status = 'running' or r.status = 'interrupted' and (@statuses::text[])[array_position(@ids::uuid[], r.id)] <> 'interrupted')
+		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed
+		), known as (
+		  select array_agg(id) as ids, array_agg(created_at) as times, array_agg(user_id) as users, array_agg(operator_id) as operators,
+		         array_agg(team_id) as teams, array_agg(template_id) as templates, array_agg(id) filter (where closed) as closed
+		  from done`
 	finishAttemptsSQL = `
 		), said as (
 		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
 		  select done.id, done.created_at, (select id from auth.users where id = done.user_id), -- the account may be gone by now
-		         done.team_id, u.system, u.messages::jsonb, u.outputs::jsonb
-		  from unnest(@ids::uuid[], @systems::text[], @messages::text[], @outputs::text[]) as u (id, system, messages, outputs)
-		  join done using (id)
+		         done.team_id, (@systems::text[])[array_position(@ids::uuid[], done.id)], (@messages::text[])[array_position(@ids::uuid[], done.id)]::jsonb, (@outputs::text[])[array_position(@ids::uuid[], done.id)]::jsonb
+		  from done
 		)
 		insert into public.prompt_attempts
 		  (run_id, created_at, user_id, operator_id, team_id, template_id, ordinal, provider, model, status, key_source, user_key_id, fallback_key_id, tries,
 		   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, usage_source,
 		   cost_usd, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
 		   provider_request_id, duration_ms, first_token_ms, try_log)
-		select done.id, done.created_at, done.user_id, done.operator_id, done.team_id, done.template_id,
+		select u.run_id, k.times[p.n], k.users[p.n], k.operators[p.n], k.teams[p.n], k.templates[p.n],
 		       u.ordinal, u.provider, u.model, u.status, u.key_source, u.user_key_id, u.fallback_key_id, u.tries,
 		       u.input, u.cached, u.written, u.output, u.reasoning, u.usage_source,
 		       u.cost, u.cost_source, u.price_id, u.finish_reason, u.error_class, u.error_message, u.http_status, u.retry_after_ms,
@@ -269,7 +276,9 @@ const (
 		        input, cached, written, output, reasoning, usage_source,
 		        cost, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
 		        provider_request_id, duration_ms, first_token_ms, try_log)
-		join done on done.id = u.run_id
+		cross join known k
+		cross join lateral (select array_position(k.ids, u.run_id) as n) p
+		where p.n is not null
 		on conflict (run_id, created_at, ordinal) do update set
 		  status = excluded.status, key_source = excluded.key_source, user_key_id = excluded.user_key_id, fallback_key_id = excluded.fallback_key_id,
 		  tries = excluded.tries, input_tokens = excluded.input_tokens, cached_input_tokens = excluded.cached_input_tokens,
@@ -281,9 +290,9 @@ const (
 	countedSQL = `
 		), counted as (
 		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
-		  select d.scope, d.subject, d.period, sum(case when done.closed then d.cost else d.cost - d.held end)
-		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @spent::numeric[], @held::numeric[]) as d (run_id, scope, subject, period, cost, held)
-		  join done on done.id = d.run_id
+		  select d.scope, d.subject, d.period, sum(case when d.run_id = any(k.closed) then d.cost else d.cost - d.held end)
+		  from known k cross join unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @spent::numeric[], @held::numeric[]) as d (run_id, scope, subject, period, cost, held)
+		  where d.run_id = any(k.ids)
 		  group by d.scope, d.subject, d.period
 		  order by d.scope <> 'platform', d.scope, d.subject, d.period
 		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd`
