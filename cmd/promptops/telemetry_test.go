@@ -37,7 +37,7 @@ func TestServeMetricsAndOTLP(t *testing.T) {
 	own := "http://" + env["PROMPTOPS_METRICS_LISTEN"]
 	metrics, status := fetch(t, own+"/metrics", "")
 	for _, line := range []string{
-		`promptcademy_http_requests_total{method="POST",route="/api/ai/run",status="2xx"} 1`, `promptcademy_build_info{version="dev"} 1`,
+		`promptcademy_http_requests_total{method="POST",route="/api/ai/run",status="2xx"} 1`, `promptcademy_build_info{version="dev"} 1`, `promptcademy_ai_runs_total{status="success"} 1`,
 		"promptcademy_db_pool_max_connections 16", "promptcademy_db_pool_acquires_total", "go_memstats_mallocs_total", "process_open_fds",
 	} {
 		if status != http.StatusOK || !strings.Contains(metrics, line) {
@@ -60,6 +60,9 @@ func TestServeMetricsAndOTLP(t *testing.T) {
 		if !strings.Contains(sent["/v1/logs"], event) {
 			t.Errorf("%s was not sent", event)
 		}
+	}
+	if !strings.Contains(sent["/v1/traces"], "POST /api/ai/run") {
+		t.Error("no trace was sent")
 	}
 	for path, body := range sent {
 		for _, secret := range []string{"Explain RAG", "sandbox-openai", token, "server_started"} {

@@ -83,6 +83,25 @@ func TestListenerPanics(t *testing.T) {
 	w.checkRows(call, e, Partial)
 }
 
+// A listener that panics at the start leaves no run behind that seems to go on.
+func TestListenerPanicsAtTheStart(t *testing.T) {
+	w := makeWorld(t)
+	call := w.call("google/good")
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = w.Run(w.ctx, call, starts(func() { panic("a bug of ours") }))
+		t.Error("did not panic")
+	}()
+	for w.runRow(call.ID).Status == "running" {
+		if !sleep(w.ctx, 5*time.Millisecond) {
+			t.Fatal("the run goes on for ever")
+		}
+	}
+	if row := w.runRow(call.ID); row.Status != "interrupted" {
+		t.Errorf("stored as %s", row.Status)
+	}
+}
+
 // Many runs at once do not mix.
 func TestManyRunsAtOnce(t *testing.T) {
 	w := makeWorld(t)

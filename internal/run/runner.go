@@ -51,6 +51,12 @@ func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelop
 		return r.replay(ctx, call, *ready.again, heard), nil
 	}
 	facts, messages, attempts := ready.facts, ready.messages, ready.attempts
+	ended := false
+	defer func() {
+		if !ended { // something panicked; nobody else would close the run while we live
+			go r.Store.undo([]uuid.UUID{call.ID})
+		}
+	}()
 	r.logStart(ctx, call, key.Availability(providersOf(attempts), facts.keys, started))
 	heard.Start(call.ID, false)
 	r.callAll(ctx, call, facts, messages, attempts, heard)
@@ -61,6 +67,7 @@ func (r *Runner) Run(ctx context.Context, call Call, listener Listener) (Envelop
 	outcome := newFinishing(call, facts, r.Store.day(CreatedAt(call.ID)), messages, attempts, envelope)
 	// The provider's work is done and may have been paid for: it is recorded
 	// even when the one who asked has left.
+	ended = true
 	if err := r.Store.record(&entry{finish: outcome}, r.Store.outcomePatience); err != nil {
 		return Envelope{}, err
 	}
@@ -171,7 +178,7 @@ func (r *Runner) prepare(ctx context.Context, call Call, f facts) ([]provider.Me
 	return conversation(req, body)
 }
 
-// plan0 makes an attempt of every model.
+// attemptsAt makes an attempt of every model.
 func attemptsAt(models []string) []attempt {
 	attempts := make([]attempt, len(models))
 	for i, model := range models {
