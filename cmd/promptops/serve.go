@@ -55,7 +55,13 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	collectLess(p.environ)
 	log := newLogger(p.stdout)
 	var teardown teardown
-	defer func() { err = errors.Join(err, teardown.run(log)) }()
+	told := ctx // to stop, by a signal
+	defer func() {
+		if told.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // whatever was going on has ended because of that
+		}
+		err = errors.Join(err, teardown.run(log))
+	}()
 
 	f, err := p.openMigrated(ctx, log)
 	if err != nil {

@@ -76,6 +76,17 @@ func serveWith(t *testing.T, env environment) *served {
 	return s
 }
 
+// openDir is a temporary folder that, unlike t.TempDir, is open to the user that
+// Postgres runs as.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "promptops-serve-")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -157,11 +168,7 @@ var signInLink = regexp.MustCompile(`/sign-in/link/(\S+)`)
 
 // A first start, a restart, a crash: the life of the embedded set-up.
 func TestServeOnItsOwnDatabase(t *testing.T) {
-	parent, err := os.MkdirTemp("", "promptops-serve-") // unlike t.TempDir open to the server's user
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(parent) })
-	must(t, os.Chmod(parent, 0o755))
-	data := filepath.Join(parent, "data")
+	data := filepath.Join(openDir(t), "data")
 	env := environment{"PROMPTOPS_DATA_DIR": data}
 
 	first := serveWith(t, env).ready()
@@ -231,6 +238,14 @@ func TestServeOnItsOwnDatabase(t *testing.T) {
 }
 
 // wantsRuns checks that runs which were answered are in the database.
+// Whoever changes their mind during the very first start has stopped nothing that
+// failed.
+func TestServeIsStoppedWhileItFillsInTheDemo(t *testing.T) {
+	s := serveWith(t, environment{"PROMPTOPS_DATA_DIR": filepath.Join(openDir(t), "data")})
+	s.eventually("the demo is begun", func() bool { return strings.Contains(s.stderr.String(), "Filling in demo data") })
+	s.end(syscall.SIGTERM, 0)
+}
+
 func wantsRuns(t *testing.T, database string, ids ...string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database)

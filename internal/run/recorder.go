@@ -18,9 +18,6 @@ import (
 const (
 	// Of what waits, up to this much is written in one transaction.
 	mostEntries = 256
-	// One transaction at a time: what comes meanwhile makes the next one larger, and
-	// two at once would wait for each other's locks.
-	recorders = 1
 
 	commitTimeout = 5 * time.Second
 	firstPause    = 25 * time.Millisecond  // before a batch is tried again; it doubles …
@@ -36,11 +33,11 @@ func (s *Store) record(e *entry, patience time.Duration) error {
 	e.done = make(chan error, 1)
 	if e.finish == nil {
 		e.until = time.Now().Add(patience)
-		s.entries.add(e)
+		s.beginnings.add(e)
 		return <-e.done // the writer heeds until
 	}
 	s.unwritten.Add(1)
-	s.entries.add(e)
+	s.outcomes.add(e)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -77,7 +74,11 @@ func (s *Store) write(batch []*entry) {
 		s.pause.Store(int64(pause))
 		time.Sleep(pause)
 		for _, e := range s.patient(batch, err) {
-			s.entries.add(e)
+			if e.finish != nil {
+				s.outcomes.add(e)
+			} else {
+				s.beginnings.add(e)
+			}
 		}
 	case len(batch) > 1: // one of them cannot be written: find out which
 		for i := range batch {

@@ -28,9 +28,13 @@ type Store struct {
 
 	memory    memory
 	questions gather[*question]
-	entries   gather[*entry]
-	pause     atomic.Int64 // of the last failed write; 0 after one that went well
-	unwritten atomic.Int64 // outcomes on their way to the database
+	// What is written, in two lanes: whoever begins need not wait for those who end,
+	// whose transactions take longer. In each, one transaction at a time: what comes
+	// meanwhile makes the next one larger.
+	beginnings gather[*entry] // starts and holds
+	outcomes   gather[*entry]
+	pause      atomic.Int64 // of the last failed write; 0 after one that went well
+	unwritten  atomic.Int64 // outcomes on their way to the database
 
 	startPatience   time.Duration // with a database that is to let a run begin
 	outcomePatience time.Duration // … or to record its outcome
@@ -60,7 +64,8 @@ func NewStore(pool *pgxpool.Pool, options StoreOptions) *Store {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.questions = gather[*question]{do: s.look, workers: 1, most: mostEntries}
-	s.entries = gather[*entry]{do: s.write, workers: recorders, most: mostEntries}
+	s.beginnings = gather[*entry]{do: s.write, workers: 1, most: mostEntries}
+	s.outcomes = gather[*entry]{do: s.write, workers: 1, most: mostEntries}
 	return s
 }
 
