@@ -10,6 +10,15 @@ alter table public.prompt_runs
 alter table public.prompt_attempts
   add column try_log jsonb; -- every call to the provider, unless there was only one and it was answered
 
+-- Runs from before this have no process that could be missed: what still seems to go
+-- on was left behind. What it used is not known.
+update public.prompt_attempts
+set status = 'interrupted', error_class = 'interrupted', error_message = 'The server ended before the model was done.'
+where status = 'running';
+update public.prompt_runs
+set status = 'interrupted', finished_at = now(), total_tokens = 0, total_cost_usd = 0, unpriced = cardinality(models)
+where status = 'running';
+
 -- An update of an indexed column has to touch every index of the row. Who looks
 -- for runs that are going on knows when, and whose: created_at and node_id.
 drop index public.prompt_runs_running_idx;

@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+	"github.com/promptcademy/promptops/migrations"
 )
 
 func ensurePartitions(t testing.TB, db postgres.DB, first, last string) int {
@@ -135,6 +137,36 @@ func TestRunsLandInTheirMonth(t *testing.T) {
 	}
 	if err := writeRun(t.Context(), tx, "2027-02-01T00:00:00Z"); sqlState(err) != "23514" {
 		t.Errorf("a month without a partition: %v, want 23514", err)
+	}
+}
+
+// Runs that a version before nodes were known left behind are closed.
+func TestRunsLeftBehindAreClosed(t *testing.T) {
+	ctx := t.Context()
+	pool := pgtest.Database(t)
+	for {
+		name, err := postgres.Down(ctx, pool, migrations.FS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(name, "0005") {
+			break
+		}
+	}
+	exec(t, pool, users)
+	ensurePartitions(t, pool, "2026-12-01", "2026-12-01")
+	if err := writeRun(ctx, pool, "2026-12-01T00:00:00Z"); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(ctx, pool, migrations.FS); err != nil {
+		t.Fatal(err)
+	}
+	got := query[string](t, pool, `
+		select status || ' ' || unpriced from public.prompt_runs union all
+		select status || ' ' || error_class || coalesce(cost_usd::text, ' of unknown cost') from public.prompt_attempts`)
+	want := []string{"interrupted 2", "interrupted interrupted of unknown cost", "interrupted interrupted of unknown cost"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("runs and attempts (-want +got):\n%s", diff)
 	}
 }
 
