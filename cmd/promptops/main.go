@@ -38,6 +38,7 @@ var commands = []command{
 	{"key", "add|list|test", "manage fallback keys; the secret is read from standard input", keys},
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
+	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},
 	{"recover", "[--json]", "close runs as interrupted that no living node runs", recoverRuns},
 	{"version", "", "print the version", showVersion},
 }

@@ -166,7 +166,7 @@ func TestArgumentsThatMakeNoSense(t *testing.T) {
 	for _, args := range [][]string{
 		{"operator"}, {"operator", "promote", "--email", "a@example.org"}, {"operator", "add"},
 		{"key"}, {"key", "burn"}, {"token"}, {"demo"}, {"demo", "explode"}, {"migrate", "sideways"},
-		{"version", "now"}, {"config", "please"}, {"serve", "everything"}, {"token", "ada", "--learner", "ada@example.org"},
+		{"version", "now"}, {"config", "please"}, {"serve", "everything"}, {"rewrap", "everything"}, {"token", "ada", "--learner", "ada@example.org"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()

@@ -152,6 +152,9 @@ func KeyID(ciphertext []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(ciphertext[1:]), nil
 }
 
+// First returns the id of the master key that seals.
+func (r *Ring) First() uint32 { return r.first }
+
 // Has says whether the ring holds a master key.
 func (r *Ring) Has(id uint32) bool {
 	_, ok := r.keys[id]

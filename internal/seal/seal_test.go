@@ -78,7 +78,7 @@ func TestRotation(t *testing.T) {
 	if opened, err := both.Open(sealed, place); err != nil || string(opened) != "sk-secret" {
 		t.Errorf("opened %q, %v", opened, err)
 	}
-	if id, err := seal.KeyID(both.Seal(nil, place)); id != 2 || err != nil {
+	if id, err := seal.KeyID(both.Seal(nil, place)); id != 2 || both.First() != 2 || err != nil {
 		t.Errorf("seals with key %d, %v", id, err)
 	}
 	if !slices.Contains(both.Fingerprints("sk-secret"), old.Fingerprint("sk-secret")) {
