@@ -156,7 +156,10 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		listed, ok := prices.Book().Find(provider, model, time.Now())
 		return ok && listed.Model == model // not a dated name that only costs the same: there are many days
 	})
-	metrics := telemetry.NewMetrics(version, models, func() telemetry.Pool { return poolState(f.pool) })
+	metrics := telemetry.NewMetrics(version, models, map[string]func() telemetry.Pool{
+		"pages": func() telemetry.Pool { return poolState(f.pool) }, "runs": func() telemetry.Pool { return poolState(runPool) },
+	})
+	metrics.Unwritten(runs.Unwritten)
 	observe, runLog := metrics.Observe, log
 	if cfg.OTLPURL != "" {
 		export, err := telemetry.NewExport(ctx, telemetry.ExportOptions{

@@ -107,5 +107,5 @@ func newMetrics() *telemetry.Metrics {
 	pool := func() telemetry.Pool {
 		return telemetry.Pool{Acquired: 3, Idle: 4, Max: 16, Acquires: 100, Waits: 7, Waited: 1500 * time.Millisecond}
 	}
-	return telemetry.NewMetrics("v1.2.3", telemetry.NewModels(listed), pool)
+	return telemetry.NewMetrics("v1.2.3", telemetry.NewModels(listed), map[string]func() telemetry.Pool{"runs": pool})
 }

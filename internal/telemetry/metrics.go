@@ -48,9 +48,9 @@ type Pool struct {
 	Waited              time.Duration // in all
 }
 
-// NewMetrics makes the metrics of a program of that version. pool is asked at
-// every scrape; nil leaves the pool's metrics out.
-func NewMetrics(version string, models *Models, pool func() Pool) *Metrics {
+// NewMetrics makes the metrics of a program of that version. Each of the database
+// pools, by name, is asked at every scrape.
+func NewMetrics(version string, models *Models, pools map[string]func() Pool) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), models: models}
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -58,8 +58,8 @@ func NewMetrics(version string, models *Models, pool func() Pool) *Metrics {
 	m.registerRuns()
 	m.registerAttempts()
 	m.registerHTTP()
-	if pool != nil {
-		m.registerPool(pool)
+	for name, pool := range pools {
+		m.registerPool(name, pool)
 	}
 	return m
 }
@@ -261,12 +261,21 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 	series.seconds.Observe(took.Seconds())
 }
 
-func (m *Metrics) registerPool(pool func() Pool) {
+// Unwritten shows how many outcomes of runs wait for the database, which count is
+// asked for at every scrape.
+func (m *Metrics) Unwritten(count func() int64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "promptcademy_ai_unwritten_outcomes", Help: "Outcomes of runs that wait to be written to the database.",
+	}, func() float64 { return float64(count()) }))
+}
+
+func (m *Metrics) registerPool(pool string, state func() Pool) {
+	labels := prometheus.Labels{"pool": pool}
 	gauge := func(name, help string, value func(Pool) float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(pool()) }))
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return value(state()) }))
 	}
 	counter := func(name, help string, value func(Pool) float64) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return value(pool()) }))
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return value(state()) }))
 	}
 	gauge("promptcademy_db_pool_acquired_connections", "Connections to the database that are in use.", func(p Pool) float64 { return float64(p.Acquired) })
 	gauge("promptcademy_db_pool_idle_connections", "Connections to the database that wait for work.", func(p Pool) float64 { return float64(p.Idle) })

@@ -149,15 +149,15 @@ func TestWhatIsShownWithoutAnyRun(t *testing.T) {
 	t.Parallel()
 	got := scrape(t, newMetrics())
 	for name, want := range map[string]float64{
-		"promptcademy_build_info{version=v1.2.3}":         1,
-		"promptcademy_ai_runs_total{status=success}":      0,
-		"promptcademy_ai_runs_total{status=error}":        0,
-		"promptcademy_db_pool_acquired_connections":       3,
-		"promptcademy_db_pool_idle_connections":           4,
-		"promptcademy_db_pool_max_connections":            16,
-		"promptcademy_db_pool_acquires_total":             100,
-		"promptcademy_db_pool_acquire_waits_total":        7,
-		"promptcademy_db_pool_acquire_wait_seconds_total": 1.5,
+		"promptcademy_build_info{version=v1.2.3}":                    1,
+		"promptcademy_ai_runs_total{status=success}":                 0,
+		"promptcademy_ai_runs_total{status=error}":                   0,
+		"promptcademy_db_pool_acquired_connections{pool=runs}":       3,
+		"promptcademy_db_pool_idle_connections{pool=runs}":           4,
+		"promptcademy_db_pool_max_connections{pool=runs}":            16,
+		"promptcademy_db_pool_acquires_total{pool=runs}":             100,
+		"promptcademy_db_pool_acquire_waits_total{pool=runs}":        7,
+		"promptcademy_db_pool_acquire_wait_seconds_total{pool=runs}": 1.5,
 	} {
 		if value, shown := got[name]; !shown || value != want {
 			t.Errorf("%s = %v, want %v", name, value, want)
