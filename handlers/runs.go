@@ -44,9 +44,9 @@ func runView(run history.Run, zone *time.Location, providerName func(string) str
 	for _, a := range run.Attempts {
 		m := views.RunModel{
 			Name: strings.TrimPrefix(a.Model, a.Provider+"/"), Provider: providerName(a.Provider), Status: a.Status, Finish: a.FinishReason,
-			Facts: attemptFacts(a, zone), ErrorClass: a.ErrorClass, Message: a.ErrorMessage,
+			Called: a.Calls > 0, Facts: attemptFacts(a, zone), ErrorClass: a.ErrorClass, Message: a.ErrorMessage,
 		}
-		if a.DurationMs != nil {
+		if a.DurationMs != nil && a.Calls > 0 {
 			m.Took = views.Milliseconds(*a.DurationMs)
 		}
 		for _, t := range a.Tries {
@@ -73,7 +73,8 @@ func span(run history.Run) (whole time.Duration, calls int) {
 
 func runTry(t history.Try, whole time.Duration) views.RunTry {
 	try := views.RunTry{
-		Key: runKey(t.Key), Begin: views.Duration(t.Begin), Took: views.Duration(t.Duration),
+		Key: runKey(t.Key), Begin: views.Duration(t.Begin),
+		Took:  views.Duration(max(t.Duration, 1)), // no call takes no time
 		Class: t.Class, Action: t.Action, Reason: t.Reason, Bar: views.BarOf(t.Begin, t.Duration, whole),
 	}
 	if t.About {
@@ -152,7 +153,7 @@ func runFacts(run history.Run) []views.Fact {
 	if run.ClientRequestID != "" {
 		facts = append(facts, views.Fact{Label: "Caller’s request id", Value: run.ClientRequestID, Mono: true})
 	}
-	streamed := views.Fact{Label: "Answered", Value: "as a whole"}
+	streamed := views.Fact{Label: "Answer sent", Value: "as a whole"}
 	if run.Stream {
 		streamed.Value = "as a stream"
 	}
@@ -208,7 +209,7 @@ func attemptFacts(a history.Attempt, zone *time.Location) []views.Fact {
 		add("Output", views.Count(t.Output), parts(part{t.Reasoning, "reasoning"}))
 		add("Tokens", views.Count(t.Total), t.Source)
 	} else {
-		add("Tokens", "–", "none are known")
+		add("Tokens", "–", "not known")
 	}
 	facts = append(facts, costFact(a))
 	if a.Price != nil {
@@ -240,6 +241,9 @@ func costFact(a history.Attempt) views.Fact {
 		fact.Value = views.MoneyExact(a.Cost.Decimal())
 	case a.CostSource == "":
 		fact.Value = "Unknown"
+	}
+	if a.CostSource == "" && a.Cost != nil && a.Cost.IsZero() {
+		fact.Note = "nothing was used"
 	}
 	return fact
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/key"
@@ -68,6 +69,25 @@ func TestNoSuchRunPage(t *testing.T) {
 	admin := s.as(account.RoleAdmin)
 	for _, id := range []string{run.NewID(s.Clock.Now()).String(), uuid.NewString(), "1", "%00", "..%2f", strings.Repeat("0", 300)} {
 		admin.get("/runs/"+id).wants(t, http.StatusNotFound).shows(t, "There is no such page")
+	}
+}
+
+// Runs of the demo can be looked at like real ones.
+func TestRunPagesOfTheDemo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t).withDemo()
+	admin := s.as(account.RoleAdmin)
+	rows, err := s.DB.Query(t.Context(), `
+		(select distinct on (status) id::text from public.prompt_runs where status <> 'running' order by status, created_at)
+		union all (select run_id::text from public.prompt_attempts where tries > 1 order by created_at limit 1)`)
+	must(t, err)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	if len(ids) < 4 {
+		t.Fatalf("the demo has only %d kinds of run", len(ids))
+	}
+	for _, id := range ids {
+		admin.get("/runs/"+id).wants(t, http.StatusOK).shows(t, "Calls to the providers")
 	}
 }
 

@@ -33,7 +33,8 @@ type RunModel struct {
 	Provider string // "OpenAI"
 	Status   string // running, ok, error, cancelled or interrupted
 	Finish   string // finish reason; "length" is shown as cut off
-	Took     string // "1.83 s"; "" when it is not known
+	Took     string // "1.83 s"; "" when it is not known, or nothing was called
+	Called   bool   // the provider was, even if Tries does not say how that went
 	Tries    []RunTry
 	Facts    []Fact
 
@@ -175,6 +176,9 @@ func (m RunModel) silence() string {
 		return "Its calls are written down when the run ends."
 	case "interrupted":
 		return "What was called is not known: the server stopped first."
+	}
+	if m.Called {
+		return "How its calls went one by one was not written down."
 	}
 	return "The provider was not called."
 }

@@ -156,11 +156,18 @@ func (p *plan) rows() []attemptRow {
 	return rows
 }
 
-// tries are an attempt's calls. One without a log made a single call, which was
-// answered, or none.
+// tries are an attempt's calls. Of a single one the attempt's own columns say all
+// that a log would, but for when it began.
 func (r attemptRow) tries(started time.Time, lookUp func(id uuid.UUID, source string) *Key) []Try {
-	if len(r.TryLog) == 0 && r.Tries == 1 && r.Status == "ok" && r.DurationMs != nil {
-		return []Try{{About: true, Duration: time.Duration(*r.DurationMs) * time.Millisecond, Key: r.key(lookUp), Action: "done"}}
+	if len(r.TryLog) == 0 && r.Tries == 1 && r.DurationMs != nil {
+		only := Try{
+			Duration: time.Duration(*r.DurationMs) * time.Millisecond, About: true,
+			Key: r.key(lookUp), Class: r.ErrorClass, HTTPStatus: r.HTTPStatus, Action: "done",
+		}
+		if r.Status != "ok" {
+			only.Action = "give_up"
+		}
+		return []Try{only}
 	}
 	all := make([]Try, len(r.TryLog))
 	for i, t := range r.TryLog {

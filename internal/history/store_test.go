@@ -214,6 +214,23 @@ func TestBeginWithoutLog(t *testing.T) {
 	}
 }
 
+// A single call that failed is told from its attempt, should its log be missing.
+func TestOnlyCallWithoutLog(t *testing.T) {
+	p := newPast(t)
+	id := p.ended(t)
+	p.exec(t, `
+		update public.prompt_attempts set try_log = null, status = 'error', error_class = 'overloaded', http_status = 503, tries = 2 - ordinal
+		where run_id = $1`, id)
+	got := p.run(t, id).Attempts
+	if len(got[0].Tries) != 0 || got[0].Calls != 2 {
+		t.Errorf("two calls of which nothing is known: %+v", got[0].Tries)
+	}
+	want := history.Try{Begin: 29 * time.Millisecond, Duration: 300 * time.Millisecond, About: true, Key: got[1].Key, Class: "overloaded", HTTPStatus: 503, Action: "give_up"}
+	if diff := cmp.Diff([]history.Try{want}, got[1].Tries); diff != "" {
+		t.Errorf("tries (-want +got):\n%s", diff)
+	}
+}
+
 func TestNoSuchRun(t *testing.T) {
 	p := newPast(t)
 	p.ended(t)
