@@ -47,7 +47,7 @@ func runView(run history.Run, zone *time.Location, providerName func(string) str
 			Called: a.Calls > 0, Facts: attemptFacts(a, zone), ErrorClass: a.ErrorClass, Message: a.ErrorMessage,
 		}
 		if a.DurationMs != nil && a.Calls > 0 {
-			m.Took = views.Milliseconds(*a.DurationMs)
+			m.Took = attemptTook(a)
 		}
 		for _, t := range a.Tries {
 			m.Tries = append(m.Tries, runTry(t, whole))
@@ -196,11 +196,7 @@ func attemptFacts(a history.Attempt, zone *time.Location) []views.Fact {
 	if a.Status == "running" {
 		return facts
 	}
-	took := views.Fact{Label: "Duration", Value: "Unknown", Note: plural(int64(a.Calls), "call", "calls")}
-	if a.DurationMs != nil {
-		took.Value = views.Milliseconds(*a.DurationMs)
-	}
-	facts = append(facts, took)
+	add("Duration", attemptTook(a), plural(int64(a.Calls), "call", "calls"))
 	if a.FirstTokenMs != nil {
 		add("First text", views.Milliseconds(*a.FirstTokenMs), "after the last call")
 	}
@@ -228,6 +224,16 @@ func attemptFacts(a history.Attempt, zone *time.Location) []views.Fact {
 		facts = append(facts, views.Fact{Label: "Provider’s request id", Value: a.ProviderRequestID, Mono: true})
 	}
 	return facts
+}
+
+func attemptTook(a history.Attempt) string {
+	switch {
+	case a.DurationMs == nil:
+		return "Unknown"
+	case *a.DurationMs == 0:
+		return "<1 ms"
+	}
+	return views.Milliseconds(*a.DurationMs)
 }
 
 var costNotes = map[string]string{
