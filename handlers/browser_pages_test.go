@@ -161,6 +161,9 @@ func threeAnswers(b *tab) {
 	js[any](b, `document.querySelector("#other").value = "mistral/mistral-small-2603-fault-429", 0`)
 	js[any](b, `document.querySelector("#other").dispatchEvent(new Event("input", { bubbles: true })), document.querySelector("#run").click(), 0`)
 	b.shows("[data-totals]", "Some answered")
+	if !js[bool](b, `document.querySelector("[data-slot=open]").getAttribute("href") === "/runs/" + document.querySelector("#request-id").textContent`) {
+		b.t.Error("the totals do not lead to the run")
+	}
 }
 
 // visit shows every page in every look to see. The tests that look at pages run

@@ -196,7 +196,9 @@ func attemptFacts(a history.Attempt, zone *time.Location) []views.Fact {
 	if a.Status == "running" {
 		return facts
 	}
-	add("Duration", attemptTook(a), plural(int64(a.Calls), "call", "calls"))
+	if a.Calls > 0 {
+		add("Duration", attemptTook(a), plural(int64(a.Calls), "call", "calls"))
+	}
 	if a.FirstTokenMs != nil {
 		add("First text", views.Milliseconds(*a.FirstTokenMs), "after the last call")
 	}
