@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo internal/telemetry",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -45,6 +45,7 @@ var mayImport = map[string]string{
 	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
+	"internal/history":              "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
@@ -63,7 +64,7 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/demo",
+		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
 }
 
 func TestImports(t *testing.T) {

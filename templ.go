@@ -23,6 +23,7 @@
 //	run             one prompt to several models: policy, record, answer
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	usage           every question the AI Usage page asks
+//	history         what is asked about past runs; only reads
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books

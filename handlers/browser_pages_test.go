@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,10 @@ func everyPage(t *testing.T) []shown {
 	olga := over.session(named(over, "olga@example.org", ""))
 	over.limits(1.2)
 
+	past := newSite(t).withSpare().withKeys("anthropic", "google", "mistral")
+	rita := past.session(named(past, "rita@example.org", "Rita Oliveira"))
+	failedOver, goingOn := past.pastRuns()
+
 	return []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
 		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
@@ -68,6 +73,9 @@ func everyPage(t *testing.T) []shown {
 		{name: "usage-refused", site: empty, who: newcomer, path: "/usage?range=soon", main: "#filter-model", says: "could not be used", errs: "422"},
 		{name: "playground", site: full, who: marta, path: "/playground", main: "#run", says: "No answers yet"},
 		{name: "playground-run", site: full, who: marta, path: "/playground", do: threeAnswers, main: "#answers a", says: "Some answered"},
+		{name: "run", site: past, who: rita, path: "/runs/" + failedOver, main: "main [data-copy]", says: "Went on to the next key"},
+		{name: "run-running", site: past, who: rita, path: "/runs/" + goingOn, main: "main [data-copy]", says: "written down when the run ends"},
+		{name: "run-gone", site: empty, who: newcomer, path: "/runs/0", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "budgets", site: limited, who: lena, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "Over 80%"},
 		{name: "budgets-over", site: over, who: olga, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "more than the budget"},
 		{name: "budgets-empty", site: empty, who: newcomer, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "There are no fallback keys."},
@@ -112,6 +120,25 @@ func (s *site) limits(share float64) {
 	}
 }
 
+// pastRuns makes two runs: of one every model ended in another way, the other
+// goes on.
+func (s *site) pastRuns() (failedOver, goingOn string) {
+	s.t.Helper()
+	ada := s.learner("ada@example.org")
+	s.ownKey(ada, "google")
+	models := []string{"openai/gpt-5-mini", "anthropic/claude-haiku-5-5-fault-500", "google/gemini-3.8-flash-fault-slow", "mistral/nobody-has-a-price", "xai/grok-4.5"}
+	answer := s.visitor().run(s.token(ada), `{"prompt":"Hello","models":["`+strings.Join(models, `","`)+`"],"config":{"temperature":0.7,"maxTokens":512}}`,
+		"X-Request-ID", "lesson-4-exercise-2").wants(s.t, http.StatusOK).run(s.t)
+	id := run.NewID(s.Clock.Now())
+	_, err := s.DB.Exec(s.t.Context(), `
+		insert into public.prompt_runs (id, created_at, user_id, models, plan)
+		select $1, $2, $3, '{openai/gpt-5-mini}', jsonb_build_object('attempts', jsonb_build_array(jsonb_build_object(
+		  'provider', 'openai', 'model', 'openai/gpt-5-mini', 'keySource', 'fallback', 'keyId', id)))
+		from ops.fallback_keys where label = 'Spare account'`, id, run.CreatedAt(id), ada)
+	must(s.t, err)
+	return answer.RequestID, id.String()
+}
+
 func refusedLimits(b *tab) {
 	js[any](b, `document.querySelector("#dailyUsd").value = "25,00", document.querySelector("#runsPerMinute").value = "0", 0`)
 	js[any](b, `document.querySelector("form[action='/settings/budgets']").submit(), 0`)
@@ -134,6 +161,9 @@ func threeAnswers(b *tab) {
 	js[any](b, `document.querySelector("#other").value = "mistral/mistral-small-2603-fault-429", 0`)
 	js[any](b, `document.querySelector("#other").dispatchEvent(new Event("input", { bubbles: true })), document.querySelector("#run").click(), 0`)
 	b.shows("[data-totals]", "Some answered")
+	if !js[bool](b, `document.querySelector("[data-slot=open]").getAttribute("href") === "/runs/" + document.querySelector("#request-id").textContent`) {
+		b.t.Error("the totals do not lead to the run")
+	}
 }
 
 // visit shows every page in every look to see. The tests that look at pages run

@@ -48,6 +48,7 @@ var routes = []route{
 	{http.MethodGet, "/", signedIn, (*Server).home},
 	{http.MethodGet, "/usage", admin, (*Server).usagePage},
 	{http.MethodGet, "/usage.csv", admin, (*Server).usageCSV},
+	{http.MethodGet, "/runs/:id", admin, (*Server).runPage},
 	{http.MethodGet, playgroundPath, admin, (*Server).playgroundPage},
 	{http.MethodPost, playgroundPath, admin, (*Server).playgroundRun},
 	{http.MethodGet, "/settings", admin, (*Server).settings},

@@ -49,6 +49,7 @@ var permissions = map[string][4]outcome{
 	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
 	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
 	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
+	"GET /runs/:id":    {toSignIn, toSignIn, forbidden, absent}, // ":id" is no run's
 	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},
 	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
@@ -130,7 +131,7 @@ func outcomeOf(r reply) outcome {
 func TestNoGETChangesAnything(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).withKeys("openai")
-	s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK)
+	past := s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK).run(t)
 	admin := s.operator("admin@example.org", account.RoleAdmin, "")
 	link, err := s.Accounts.CreateLink(t.Context(), admin.ID, 1<<40, s.Clock.Now())
 	must(t, err)
@@ -141,7 +142,7 @@ func TestNoGETChangesAnything(t *testing.T) {
 		if route.Method != http.MethodGet && route.Method != http.MethodHead {
 			continue
 		}
-		path := strings.ReplaceAll(route.Path, ":token", link)
+		path := strings.NewReplacer(":token", link, ":id", past.RequestID).Replace(route.Path)
 		s.visitor().send(route.Method, path, nil)
 		s.visitor(session).send(route.Method, path+"?range=7d&theme=dark&prompt=x&models=openai/gpt-5-mini", nil)
 	}

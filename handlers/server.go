@@ -16,6 +16,7 @@ import (
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -36,6 +37,7 @@ type Server struct {
 	Prices    *price.Prices
 	Budgets   *run.BudgetStore
 	Usage     *usage.Store
+	History   *history.Store
 	Demo      *demo.Store
 	Metrics   *telemetry.Metrics
 	Assets    *static.Assets

@@ -75,9 +75,12 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	budgets := budgetsPage()
 	budgets.Keys[0].Label, budgets.Learners[0].Email, budgets.Changed.By, budgets.Seen, budgets.Was = evil, evil, evil, evil, evil
 	budgets.Limits = LimitFields(url.Values{"dailyUsd": {evil}}, map[string]string{"dailyUsd": evil}, nil, nil)
+	run := runPage()
+	run.Facts[0].Value, run.Models[0].Name, run.Models[1].Message, run.Models[2].ErrorClass = evil, evil, evil, evil
+	run.Models[0].Tries[0].Key.Label, run.Models[0].Tries[0].Class, run.Models[0].Tries[0].Reason = evil, evil, evil
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
-	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets)} {
+	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run)} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -177,6 +180,9 @@ func pages() map[string]templ.Component {
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),
 		"budgets-conflict":   Budgets(lateBudgets),
+		"run":                Run(runPage()),
+		"run-running":        Run(runningPage()),
+		"run-interrupted":    Run(interruptedPage()),
 		"usage":              Usage(usagePage(models)),
 		"usage-fragment":     UsageContent(usagePage(models)),
 		"usage-many":         Usage(usagePage(tenModels())),

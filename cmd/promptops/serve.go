@@ -21,6 +21,7 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/postgres"
@@ -180,7 +181,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(f.pool), History: history.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,

@@ -133,6 +133,9 @@ function newRun(models) {
   return {
     start({ requestId }) {
       fill(totals, { requestId })
+      const open = slot(totals, "open")
+      open.href = `/runs/${requestId}`
+      open.hidden = false
     },
     delta({ model, text }) {
       cards.get(model)?.append(text)

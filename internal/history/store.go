@@ -1,0 +1,294 @@
+package history
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/price"
+)
+
+// Store reads prompt_runs and prompt_attempts. It never writes, and gives up
+// after 5 seconds rather than take the database away from the run endpoint.
+type Store struct {
+	db postgres.DB
+}
+
+// NewStore returns a Store on db.
+func NewStore(db postgres.DB) *Store { return &Store{db} }
+
+type runRow struct {
+	ID              uuid.UUID
+	CreatedAt       time.Time
+	OperatorID      *uuid.UUID
+	Email           string
+	OperatorName    string
+	TeamID          *uuid.UUID
+	TeamName        string
+	TemplateID      *uuid.UUID
+	TemplateTitle   string
+	ClientRequestID string
+	Stream          bool
+	Config          Config
+	Status          string
+	FinishedAt      *time.Time
+	DurationMs      *int64
+	TotalTokens     *int64
+	TotalCost       *price.USD
+	Unpriced        int
+	Plan            *plan
+}
+
+type attemptRow struct {
+	Provider          string
+	Model             string
+	Status            string
+	KeySource         *string
+	KeyID             *uuid.UUID
+	Tries             int
+	TryLog            []loggedTry
+	Input             *int64
+	CachedInput       int64
+	CacheWrite        int64
+	Output            *int64
+	Reasoning         int64
+	UsageSource       string
+	Cost              *price.USD
+	CostSource        string
+	PriceID           *int64
+	FinishReason      string
+	ErrorClass        string
+	ErrorMessage      string
+	HTTPStatus        int
+	RetryAfterMs      int64
+	ProviderRequestID string
+	DurationMs        *int64
+	FirstTokenMs      *int64
+}
+
+// Run returns a run and what became of its models. fault.NotFound: there is no
+// such run; fault.Unavailable: the database is away or too busy.
+func (s *Store) Run(ctx context.Context, id uuid.UUID) (Run, error) {
+	if id.Version() != 7 {
+		return Run{}, notFound()
+	}
+	var run Run
+	err := s.read(ctx, func(tx pgx.Tx) error {
+		row, err := readRun(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		var attempts []attemptRow
+		if row.Status == "running" { // its attempts are written when it ends
+			attempts = row.Plan.rows()
+		} else if attempts, err = readAttempts(ctx, tx, id); err != nil {
+			return err
+		}
+		keys, err := readKeys(ctx, tx, attempts)
+		if err != nil {
+			return err
+		}
+		prices, err := readPrices(ctx, tx, attempts)
+		if err != nil {
+			return err
+		}
+		run = newRun(row, attempts, keys, prices)
+		return nil
+	})
+	if err != nil {
+		return Run{}, fmt.Errorf("read run %s: %w", id, err)
+	}
+	return run, nil
+}
+
+func notFound() error { return fault.New(fault.NotFound, "There is no run with this id.") }
+
+// createdAt is the millisecond in a run's id, which leads to its month.
+func createdAt(id uuid.UUID) time.Time {
+	var ms [8]byte
+	copy(ms[2:], id[:6])
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:]))).UTC()
+}
+
+func readRun(ctx context.Context, tx pgx.Tx, id uuid.UUID) (runRow, error) {
+	rows, err := tx.Query(ctx, `
+		select r.id, r.created_at, r.operator_id,
+		       coalesce(learner.email, operator.email, '') as email,
+		       coalesce(operator.name, '') as operator_name,
+		       r.team_id, coalesce(team.name, '') as team_name,
+		       r.template_id, coalesce(template.title, '') as template_title,
+		       coalesce(r.client_request_id, '') as client_request_id,
+		       r.stream, r.config, r.status, r.finished_at, r.duration_ms,
+		       r.total_tokens, r.total_cost_usd as total_cost, coalesce(r.unpriced, 0) as unpriced, r.plan
+		from public.prompt_runs r
+		left join auth.users learner on learner.id = r.user_id
+		left join ops.operators operator on operator.id = r.operator_id
+		left join public.teams team on team.id = r.team_id
+		left join public.prompt_templates template on template.id = r.template_id
+		where r.id = $1 and r.created_at = $2`,
+		id, createdAt(id))
+	if err != nil {
+		return runRow{}, err
+	}
+	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[runRow])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return runRow{}, notFound()
+	}
+	return row, err
+}
+
+func readAttempts(ctx context.Context, tx pgx.Tx, id uuid.UUID) ([]attemptRow, error) {
+	rows, err := tx.Query(ctx, `
+		select provider, model, status, key_source,
+		       case key_source when 'user' then user_key_id else fallback_key_id end as key_id,
+		       tries, try_log,
+		       input_tokens as input,
+		       coalesce(cached_input_tokens, 0) as cached_input,
+		       coalesce(cache_write_tokens, 0) as cache_write,
+		       output_tokens as output,
+		       coalesce(reasoning_tokens, 0) as reasoning,
+		       coalesce(usage_source, '') as usage_source,
+		       cost_usd as cost, coalesce(cost_source, '') as cost_source, price_id,
+		       coalesce(finish_reason, '') as finish_reason,
+		       coalesce(error_class, '') as error_class,
+		       coalesce(error_message, '') as error_message,
+		       coalesce(http_status, 0) as http_status,
+		       coalesce(retry_after_ms, 0) as retry_after_ms,
+		       coalesce(provider_request_id, '') as provider_request_id,
+		       duration_ms, first_token_ms
+		from public.prompt_attempts
+		where run_id = $1 and created_at = $2
+		order by ordinal`,
+		id, createdAt(id))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[attemptRow])
+}
+
+// readKeys finds what can be said of all keys that the attempts name.
+func readKeys(ctx context.Context, tx pgx.Tx, attempts []attemptRow) (map[uuid.UUID]Key, error) {
+	ids := []uuid.UUID{}
+	for _, a := range attempts {
+		if a.KeyID != nil {
+			ids = append(ids, *a.KeyID)
+		}
+		for _, t := range a.TryLog {
+			ids = append(ids, t.KeyID)
+		}
+	}
+	rows, err := tx.Query(ctx, `
+		select id, 'fallback' as source, label, last_four, false as deleted
+		from ops.fallback_keys where id = any ($1)
+		union all
+		select id, 'user', label, last_four, false
+		from public.user_api_keys where id = any ($1)`,
+		ids)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Key])
+	keys := make(map[uuid.UUID]Key, len(found))
+	for _, k := range found {
+		keys[k.ID] = k
+	}
+	return keys, err
+}
+
+func readPrices(ctx context.Context, tx pgx.Tx, attempts []attemptRow) (map[int64]Price, error) {
+	ids := []int64{}
+	for _, a := range attempts {
+		if a.PriceID != nil {
+			ids = append(ids, *a.PriceID)
+		}
+	}
+	rows, err := tx.Query(ctx, `
+		select id, input, output, cache_read, cache_write_5m,
+		       tier_above_input_tokens as tier_above, tier_input, tier_output,
+		       nullif(effective_from, '-infinity') as effective_from, source
+		from ops.model_prices where id = any ($1)`,
+		ids)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Price])
+	prices := make(map[int64]Price, len(found))
+	for _, p := range found {
+		prices[p.ID] = p
+	}
+	return prices, err
+}
+
+func newRun(row runRow, attempts []attemptRow, keys map[uuid.UUID]Key, prices map[int64]Price) Run {
+	run := Run{
+		ID: row.ID, StartedAt: row.CreatedAt.UTC(), Status: row.Status,
+		Who:      Who{Operator: row.OperatorID != nil, Email: row.Email, Name: row.OperatorName},
+		Team:     named(row.TeamID, row.TeamName),
+		Template: named(row.TemplateID, row.TemplateTitle), ClientRequestID: row.ClientRequestID, Stream: row.Stream, Config: row.Config,
+		FinishedAt: row.FinishedAt, DurationMs: row.DurationMs, Tokens: row.TotalTokens, Cost: row.TotalCost, Unpriced: row.Unpriced,
+	}
+	lookUp := func(id uuid.UUID, source string) *Key {
+		if k, ok := keys[id]; ok {
+			return &k
+		}
+		return &Key{ID: id, Source: source, Deleted: true}
+	}
+	for _, a := range attempts {
+		attempt := Attempt{
+			Provider: a.Provider, Model: a.Model, Status: a.Status, Key: a.key(lookUp), Calls: a.Tries, Tries: a.tries(run.StartedAt, lookUp),
+			Cost: a.Cost, CostSource: a.CostSource,
+			FinishReason: a.FinishReason, ErrorClass: a.ErrorClass, ErrorMessage: a.ErrorMessage, HTTPStatus: a.HTTPStatus,
+			RetryAfter: time.Duration(a.RetryAfterMs) * time.Millisecond, ProviderRequestID: a.ProviderRequestID,
+			DurationMs: a.DurationMs, FirstTokenMs: a.FirstTokenMs,
+		}
+		if a.Input != nil && a.Output != nil {
+			attempt.Tokens = Tokens{*a.Input, a.CachedInput, a.CacheWrite, *a.Output, a.Reasoning, *a.Input + *a.Output, a.UsageSource}
+		}
+		if a.PriceID != nil {
+			if p, ok := prices[*a.PriceID]; ok {
+				attempt.Price = &p
+			}
+		}
+		run.Attempts = append(run.Attempts, attempt)
+	}
+	place(&run)
+	return run
+}
+
+func named(id *uuid.UUID, name string) *Named {
+	if id == nil {
+		return nil
+	}
+	return &Named{*id, name}
+}
+
+const timeout = 5 * time.Second
+
+// read runs fn in a transaction that cannot write, and rolls it back: that also
+// takes back the settings where db is a transaction of the caller's.
+func (s *Store) read(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	tx, err := s.db.Begin(ctx)
+	if err != nil {
+		return postgres.Fault(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	_, err = tx.Exec(ctx, `
+		select set_config('transaction_read_only', 'on', true),
+		       set_config('statement_timeout', $1, true)`,
+		fmt.Sprint(timeout.Milliseconds()))
+	if err == nil {
+		err = fn(tx)
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "57014" { // query_canceled
+		return fault.New(fault.Unavailable, "The database is too busy to read this run. Try again in a minute.").Because(err)
+	}
+	return postgres.Fault(err)
+}
