@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -412,13 +413,17 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// freeAddress is one on which nobody listens right now.
+// freeAddress is one that nobody listens on, and that no connection which is made
+// before it is used is given: those have higher ports.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(10_000))); err == nil {
+			return listener.Addr().String(), listener.Close()
+		}
 	}
-	return listener.Addr().String(), listener.Close()
+	return "", err
 }
 
 // environment is that of a program: what every shell has, and ours.
