@@ -81,6 +81,10 @@ func (p *program) openMigrated(ctx context.Context, log *slog.Logger) (*foundati
 	return f, nil
 }
 
+// alone says whether this process has brought up the database itself, so that no
+// other can have been connected to it before.
+func (f *foundation) alone() bool { return f.server != nil && f.server.Owned() }
+
 // ready says whether the database answers and is migrated.
 func (f *foundation) ready(ctx context.Context) error {
 	steps, err := postgres.Status(ctx, f.pool, migrations.FS)

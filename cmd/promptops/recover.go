@@ -21,7 +21,7 @@ func recoverRuns(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer f.close()
-	closed, err := run.Recover(ctx, f.pool, log)
+	closed, err := run.Recover(ctx, f.pool, f.alone(), log)
 	if err != nil {
 		return err
 	}

@@ -105,6 +105,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	presence.Alone = f.alone()
 	teardown.add("node", func() error { presence.Leave(); return nil })
 	runs := run.NewStore(runPool, run.StoreOptions{Node: presence.ID, Zone: cfg.Zone(), Log: log})
 	teardown.add("outcomes of runs", func() error { return runs.Settle(within(interruptTimeout)) })

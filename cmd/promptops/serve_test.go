@@ -227,17 +227,28 @@ func TestServeOnItsOwnDatabase(t *testing.T) {
 	}
 	last := second.run(token)
 	server = postmaster(t, data)
+	go func() { // it will never be answered
+		request, _ := http.NewRequest(http.MethodPost, second.URL+"/api/ai/run", strings.NewReader(`{"prompt":"x","models":["openai/gpt-5-mini-fault-hang"]}`))
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("Content-Type", "application/json")
+		if response, err := http.DefaultClient.Do(request); err == nil {
+			_ = response.Body.Close()
+		}
+	}()
+	second.eventually("a run hangs", func() bool { return strings.Contains(second.stdout.String(), "gpt-5-mini-fault-hang") })
 	second.end(syscall.SIGKILL, -1)
 	gone(t, server)
 
 	third := serveWith(t, env).ready()
+	if log := third.stdout.String(); !strings.Contains(log, "interrupted: the server ended before the run did") {
+		t.Errorf("the run that hung is not closed at once:\n%s", log)
+	}
 	third.run(token)
 	wantsRuns(t, strings.TrimSpace(promptops(t, env, "", "config", "--show-database-url").exits(t, 0).stdout), id, last)
 	third.end(os.Interrupt, 0)
 	hides(t, third, secrets...)
 }
 
-// wantsRuns checks that runs which were answered are in the database.
 // Whoever changes their mind during the very first start has stopped nothing that
 // failed.
 func TestServeIsStoppedWhileItFillsInTheDemo(t *testing.T) {
@@ -246,6 +257,7 @@ func TestServeIsStoppedWhileItFillsInTheDemo(t *testing.T) {
 	s.end(syscall.SIGTERM, 0)
 }
 
+// wantsRuns checks that runs which were answered are in the database.
 func wantsRuns(t *testing.T, database string, ids ...string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database)

@@ -33,7 +33,8 @@ const (
 // own, which Postgres lets go of the moment the process is gone. Whoever notices
 // first closes the runs that were left behind.
 type Presence struct {
-	ID uuid.UUID
+	ID    uuid.UUID
+	Alone bool // this process has only just started the database server: no other node can be alive
 
 	pool    *pgxpool.Pool
 	log     *slog.Logger
@@ -68,7 +69,7 @@ func (p *Presence) Run(ctx context.Context) error {
 				p.log.Warn("node_not_seen", "error", err)
 			}
 		case <-recovery.C:
-			if err := p.lookAfter(ctx, silentAfter); err != nil && ctx.Err() == nil {
+			if err := p.lookAfter(ctx, silentAfter, missedAfter); err != nil && ctx.Err() == nil {
 				p.log.Warn("runs_not_recovered", "error", err)
 			}
 		}
@@ -132,18 +133,25 @@ func (p *Presence) Leave() {
 }
 
 // RunOnce closes the runs of nodes that are gone, and forgets what has expired.
-func (p *Presence) RunOnce(ctx context.Context, _ time.Time) error { return p.lookAfter(ctx, 0) }
+func (p *Presence) RunOnce(ctx context.Context, _ time.Time) error {
+	missed := missedAfter
+	if p.Alone {
+		missed = 0
+	}
+	return p.lookAfter(ctx, 0, missed)
+}
 
-// lookAfter is RunOnce for nodes that have been silent for so long.
-func (p *Presence) lookAfter(ctx context.Context, silent time.Duration) error {
-	_, err := p.recoverGone(ctx, silent)
+// lookAfter is RunOnce for nodes that have been silent for so long, or have been
+// missed since the server began anew.
+func (p *Presence) lookAfter(ctx context.Context, silent, missed time.Duration) error {
+	_, err := p.recoverGone(ctx, silent, missed)
 	_, sweepErr := p.pool.Exec(ctx, `delete from ops.idempotency where created_at <= now() - $1::interval`, idempotencyTTL)
 	return errors.Join(err, postgres.Fault(sweepErr))
 }
 
 // recoverGone closes the runs of every node that is gone and returns how many
 // that were.
-func (p *Presence) recoverGone(ctx context.Context, silent time.Duration) (closed int, err error) {
+func (p *Presence) recoverGone(ctx context.Context, silent, missed time.Duration) (closed int, err error) {
 	rows, err := p.pool.Query(ctx, `select id from ops.nodes where id <> $1`, p.ID)
 	if err != nil {
 		return 0, postgres.Fault(err)
@@ -153,7 +161,7 @@ func (p *Presence) recoverGone(ctx context.Context, silent time.Duration) (close
 		return 0, postgres.Fault(err)
 	}
 	for _, other := range others {
-		n, err := p.recoverNode(ctx, other, silent)
+		n, err := p.recoverNode(ctx, other, silent, missed)
 		if err != nil {
 			return closed, err
 		}
@@ -163,7 +171,7 @@ func (p *Presence) recoverGone(ctx context.Context, silent time.Duration) (close
 }
 
 // recoverNode closes the runs of another node if it is gone.
-func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID, silent time.Duration) (closed int, err error) {
+func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID, silent, missed time.Duration) (closed int, err error) {
 	var orphans []orphan
 	err = postgres.InTx(ctx, p.pool, func(tx pgx.Tx) error {
 		// With its lock in hand, the node cannot come back meanwhile.
@@ -172,9 +180,9 @@ func (p *Presence) recoverNode(ctx context.Context, other uuid.UUID, silent time
 		err := tx.QueryRow(ctx, `
 			select pg_try_advisory_xact_lock(`+lockOf(`n.id`)+`)
 			       and n.heartbeat_at <= now() - $5::interval
-			       and (n.heartbeat_at > pg_postmaster_start_time() or n.heartbeat_at < now() - $2::interval),
+			       and (n.heartbeat_at > pg_postmaster_start_time() or n.heartbeat_at <= now() - $2::interval),
 			       greatest(n.started_at, n.heartbeat_at - $3::interval) - $4::interval
-			from ops.nodes n where n.id = $1`, other, missedAfter, longestRun, clockSkew, silent).Scan(&gone, &since)
+			from ops.nodes n where n.id = $1`, other, missed, longestRun, clockSkew, silent).Scan(&gone, &since)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !gone {
 			return nil // somebody else has done it, or it lives
 		}
@@ -204,9 +212,14 @@ func firstID(at time.Time) uuid.UUID {
 // Recover closes every run that no living node runs, however long ago, and
 // returns how many that were. It is for a database whose nodes are all unknown,
 // such as one that was restored.
-func Recover(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (closed int, err error) {
+// alone says that no node can be alive, as Presence.Alone does.
+func Recover(ctx context.Context, pool *pgxpool.Pool, alone bool, log *slog.Logger) (closed int, err error) {
 	p := &Presence{pool: pool, log: log}
-	if closed, err = p.recoverGone(ctx, 0); err != nil {
+	missed := missedAfter
+	if alone {
+		missed = 0
+	}
+	if closed, err = p.recoverGone(ctx, 0, missed); err != nil {
 		return closed, err
 	}
 	var orphans []orphan

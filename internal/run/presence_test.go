@@ -159,7 +159,7 @@ func TestPresenceComesBack(t *testing.T) {
 	p, kill := w.join()
 	kill()
 	watching, _ := w.node().join()
-	w.must(watching.lookAfter(w.ctx, silentAfter))
+	w.must(watching.lookAfter(w.ctx, silentAfter, missedAfter))
 	w.must(p.show(w.ctx))
 	other, _ := w.node().join()
 	w.must(other.RunOnce(w.ctx, time.Now()))
@@ -178,7 +178,7 @@ func TestRecover(t *testing.T) {
 	letGo := w.hanging(call)
 	defer func() { _, _ = letGo() }()
 	for _, want := range []int{1, 0} {
-		if closed, err := Recover(w.ctx, w.pool, w.Log); err != nil || closed != want {
+		if closed, err := Recover(w.ctx, w.pool, false, w.Log); err != nil || closed != want {
 			t.Errorf("closed %d, %v; want %d", closed, err, want)
 		}
 	}
