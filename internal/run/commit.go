@@ -85,16 +85,6 @@ func (s *starting) grantAll() {
 	}
 }
 
-// queueVersion reads, and holds, the version of the facts that starts depend on.
-func queueVersion(batch *pgx.Batch, entries []*entry, version *int64) {
-	for _, e := range entries {
-		if e.start != nil && e.start.version != 0 {
-			batch.Queue(`select version from ops.facts_version for share`).QueryRow(func(row pgx.Row) error { return row.Scan(version) })
-			return
-		}
-	}
-}
-
 func (c counters) granted(w wish) granted {
 	if len(w.keys) == 0 {
 		return granted{index: -1}
@@ -331,6 +321,16 @@ type counterColumns struct {
 
 func (c *counterColumns) add(id counterID) {
 	c.scopes, c.subjects, c.periods = append(c.scopes, string(id.Scope)), append(c.subjects, id.Subject), append(c.periods, id.Period)
+}
+
+// queueVersion reads, and holds, the version of the facts that starts depend on.
+func queueVersion(batch *pgx.Batch, entries []*entry, version *int64) {
+	for _, e := range entries {
+		if e.start != nil && e.start.version != 0 {
+			batch.Queue(`select version from ops.facts_version for share`).QueryRow(func(row pgx.Row) error { return row.Scan(version) })
+			return
+		}
+	}
 }
 
 // queueKnown looks which starts that are tried again have been committed already.

@@ -43,13 +43,13 @@ func (c *Call) owner() uuid.UUID {
 
 func queueEarlier(batch *pgx.Batch, owners []uuid.UUID, keys []string, into map[idempotencyID]*earlier) {
 	batch.Queue(`
-		select i.owner_id, i.key, i.run_id, i.request_hash, i.answer, i.created_at
+		select i.owner_id, i.key, i.run_id, i.request_hash, i.answer
 		from unnest($1::uuid[], $2::text[]) as asked (owner_id, key)
 		join ops.idempotency i using (owner_id, key)
 		where i.created_at > now() - $3::interval`, owners, keys, idempotencyTTL).Query(func(rows pgx.Rows) error {
 		var id idempotencyID
 		var found earlier
-		_, err := pgx.ForEachRow(rows, []any{&id.owner, &id.key, &found.runID, &found.hash, &found.answer, &found.started}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&id.owner, &id.key, &found.runID, &found.hash, &found.answer}, func() error {
 			one := found
 			into[id] = &one
 			return nil

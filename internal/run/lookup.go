@@ -31,10 +31,9 @@ type facts struct {
 
 // earlier is what is known of the run that used an idempotency key before.
 type earlier struct {
-	runID   uuid.UUID
-	hash    []byte
-	answer  *string // nil: it is going on
-	started time.Time
+	runID  uuid.UUID
+	hash   []byte
+	answer *string // nil: it is going on
 }
 
 // question asks for the facts of one run.

@@ -211,8 +211,7 @@ func firstID(at time.Time) uuid.UUID {
 
 // Recover closes every run that no living node runs, however long ago, and
 // returns how many that were. It is for a database whose nodes are all unknown,
-// such as one that was restored.
-// alone says that no node can be alive, as Presence.Alone does.
+// such as one that was restored. alone says that no node can be alive, as Presence.Alone does.
 func Recover(ctx context.Context, pool *pgxpool.Pool, alone bool, log *slog.Logger) (closed int, err error) {
 	p := &Presence{pool: pool, log: log}
 	missed := missedAfter

@@ -11,8 +11,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider"
 )
 
-// entry is one thing that Recorder writes down: exactly one of start, hold and
-// finish.
+// entry is one thing that Store writes down: exactly one of start, hold and finish.
 type entry struct {
 	start  *starting
 	hold   *holding

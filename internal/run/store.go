@@ -18,8 +18,8 @@ import (
 
 // Store keeps runs: as started before the first byte goes to a provider, with
 // their outcome before the answer goes to the caller. Runs that go on at the same
-// time share round trips and transactions: what is asked is in lookup.go, what is
-// written in commit.go.
+// time share round trips and transactions: what is asked is in lookup.go, how
+// it is written in recorder.go and commit.go, what in statements.go.
 type Store struct {
 	pool *pgxpool.Pool
 	node uuid.UUID      // the process that runs them
