@@ -35,6 +35,7 @@ var mayImport = map[string]string{
 	"internal/faults":              "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
+	"internal/audit":                "internal/postgres",
 	"internal/account":              "internal/fault internal/postgres",
 	"internal/learner":              "internal/fault internal/postgres",
 	"internal/provider":             "internal/fault internal/postgres",
@@ -64,7 +65,7 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
+		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
 }
 
 func TestImports(t *testing.T) {

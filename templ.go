@@ -15,6 +15,7 @@
 //	config          settings from the environment, all problems reported at once
 //	postgres        pool, transactions, row-level security, migrator, embedded server
 //	seal            the key ring that encrypts provider keys at rest
+//	audit           the log of what operators do, each entry chained to the one before
 //	account         operators: passwords, sessions, roles, one-time links
 //	learner         access tokens of the people who send prompts, and their teams
 //	provider        one wire adapter per file, what failures mean, a sandbox

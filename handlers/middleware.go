@@ -32,6 +32,7 @@ type exchange struct {
 	clock    time.Time // the same moment, for measuring
 	route    string    // the pattern that matched; empty where there is nothing
 	caller   caller
+	scope    scope         // whose data to show, on pages for leads
 	upstream time.Duration // of it, spent waiting for providers
 }
 
@@ -175,6 +176,10 @@ func (s *Server) admit(c echo.Context, need access) error {
 	case need == runner && fault.KindOf(err) == fault.Unauthenticated:
 		return fault.New(fault.Unauthenticated, "Send the learner's access token as Authorization: Bearer <token>.")
 	default:
+		return err
+	}
+	if need == lead {
+		x.scope, err = s.scopeFor(c.Request().Context(), operator)
 		return err
 	}
 	if (need == admin || need == runner) && operator.Role != account.RoleAdmin {

@@ -12,6 +12,7 @@ type access int
 const (
 	public   access = iota + 1 // anybody
 	signedIn                   // every operator
+	lead                       // admins, and team leads who lead a team: see scope
 	admin                      // operators of role admin
 	runner                     // a learner's access token, or an admin's session
 	scraper                    // whoever has the metrics token

@@ -31,6 +31,7 @@ import (
 type Server struct {
 	Accounts  *account.Store
 	Sessions  *account.Sessions
+	Learners  *learner.Store
 	Verifier  *learner.Verifier
 	Runner    *run.Runner
 	Providers *provider.Registry

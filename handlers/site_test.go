@@ -23,6 +23,7 @@ import (
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -92,12 +93,13 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	s.Server = &handlers.Server{
 		Accounts: account.NewStore(s.DB, log),
 		Sessions: account.NewSessions(s.DB, account.SessionOptions{Now: s.Clock.Now}),
+		Learners: learner.NewStore(s.DB),
 		Verifier: verifier,
 		Runner: &run.Runner{
 			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
-		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(s.DB), History: history.NewStore(s.DB), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
+		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,

@@ -177,12 +177,12 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 
 	server := &handlers.Server{
-		Accounts: accounts, Sessions: sessions, Verifier: verifier,
+		Accounts: accounts, Sessions: sessions, Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(f.pool), History: history.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,

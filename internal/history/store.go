@@ -9,21 +9,20 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
 )
 
-// Store reads prompt_runs and prompt_attempts. It never writes, and gives up
-// after 5 seconds rather than take the database away from the run endpoint.
+// Store reads prompt_runs and prompt_attempts, and gives up rather than take the
+// database away from the run endpoint.
 type Store struct {
-	db postgres.DB
+	reader postgres.Reader
 }
 
-// NewStore returns a Store on db.
-func NewStore(db postgres.DB) *Store { return &Store{db} }
+// NewStore returns a Store that reads with reader.
+func NewStore(reader postgres.Reader) *Store { return &Store{reader} }
 
 type runRow struct {
 	ID              uuid.UUID
@@ -81,7 +80,7 @@ func (s *Store) Run(ctx context.Context, id uuid.UUID) (Run, error) {
 		return Run{}, notFound()
 	}
 	var run Run
-	err := s.read(ctx, func(tx pgx.Tx) error {
+	err := s.reader.Read(ctx, func(tx pgx.Tx) error {
 		row, err := readRun(ctx, tx, id)
 		if err != nil {
 			return err
@@ -268,27 +267,4 @@ func named(id *uuid.UUID, name string) *Named {
 		return nil
 	}
 	return &Named{*id, name}
-}
-
-const timeout = 5 * time.Second
-
-// read runs fn in a transaction that cannot write, and rolls it back: that also
-// takes back the settings where db is a transaction of the caller's.
-func (s *Store) read(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	tx, err := s.db.Begin(ctx)
-	if err != nil {
-		return postgres.Fault(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	_, err = tx.Exec(ctx, `
-		select set_config('transaction_read_only', 'on', true),
-		       set_config('statement_timeout', $1, true)`,
-		fmt.Sprint(timeout.Milliseconds()))
-	if err == nil {
-		err = fn(tx)
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "57014" { // query_canceled
-		return fault.New(fault.Unavailable, "The database is too busy to read this run. Try again in a minute.").Because(err)
-	}
-	return postgres.Fault(err)
 }

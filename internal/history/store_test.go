@@ -94,7 +94,7 @@ func (p past) ended(t *testing.T) uuid.UUID {
 
 func (p past) run(t *testing.T, id uuid.UUID) history.Run {
 	t.Helper()
-	found, err := history.NewStore(p.db).Run(t.Context(), id)
+	found, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestNoSuchRun(t *testing.T) {
 	p.ended(t)
 	farthest := uuid.MustParse("ffffffff-ffff-7fff-bfff-ffffffffffff")
 	for _, id := range []uuid.UUID{run.NewID(began), run.NewID(began.AddDate(3, 0, 0)), uuid.New(), uuid.Nil, uuid.Max, farthest} {
-		if _, err := history.NewStore(p.db).Run(t.Context(), id); err == nil || fault.KindOf(err) != fault.NotFound {
+		if _, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id); err == nil || fault.KindOf(err) != fault.NotFound {
 			t.Errorf("%s: %v, want %s", id, err, fault.NotFound)
 		}
 	}

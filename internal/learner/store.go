@@ -67,6 +67,32 @@ func (s *Store) find(ctx context.Context, now time.Time, condition string, value
 	return account.Learner, nil
 }
 
+// Team is a team of learners.
+type Team struct {
+	ID   uuid.UUID
+	Name string
+}
+
+// Led returns the teams that a learner leads, by name; none for an account that is
+// gone, banned or deleted.
+func (s *Store) Led(ctx context.Context, id uuid.UUID, now time.Time) ([]Team, error) {
+	rows, err := s.db.Query(ctx, `
+		select t.id, t.name
+		from auth.users u
+		join public.team_members m on m.user_id = u.id and m.role = 'lead'
+		join public.teams t on t.id = m.team_id
+		where u.id = $1 and u.deleted_at is null and (u.banned_until is null or u.banned_until <= $2)
+		order by lower(t.name), t.id`, id, now)
+	if err != nil {
+		return nil, postgres.Fault(fmt.Errorf("find teams led: %w", err))
+	}
+	teams, err := pgx.CollectRows(rows, pgx.RowToStructByName[Team])
+	if err != nil {
+		return nil, postgres.Fault(fmt.Errorf("find teams led: %w", err))
+	}
+	return teams, nil
+}
+
 // Account is a learner whose account may be closed.
 type Account struct {
 	Learner

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -47,12 +48,7 @@ func InTx(ctx context.Context, db DB, fn func(tx pgx.Tx) error) error {
 // learner's own: role authenticated, auth.uid() = learnerID, statements limited
 // to 8 s. Afterwards db is what it was.
 func AsLearner(ctx context.Context, db DB, learnerID uuid.UUID, fn func(tx pgx.Tx) error) error {
-	claims := map[string]any{
-		"sub":  learnerID.String(),
-		"role": "authenticated",
-		"aud":  "authenticated",
-	}
-	return AsRole(ctx, db, "authenticated", claims, fn)
+	return asRole(ctx, db, learnerSettings(learnerID, 8*time.Second), fn)
 }
 
 // AsRole is AsLearner with the role ("anon" or "authenticated") and all claims
@@ -66,17 +62,20 @@ func AsRole(ctx context.Context, db DB, role string, claims map[string]any, fn f
 		return fmt.Errorf("claims: %w", err)
 	}
 	sub, _ := claims["sub"].(string)
-	asRole := settings{Claims: string(claimsJSON), Sub: sub, Role: role, Timeout: "8s"}
+	return asRole(ctx, db, settings{Claims: string(claimsJSON), Sub: sub, Role: role, Timeout: "8s"}, fn)
+}
 
+func asRole(ctx context.Context, db DB, s settings, fn func(tx pgx.Tx) error) error {
 	_, nested := db.(pgx.Tx)
 	return InTx(ctx, db, func(tx pgx.Tx) error {
 		var before settings
 		if nested {
+			var err error
 			if before, err = currentSettings(ctx, tx); err != nil {
 				return err
 			}
 		}
-		if err := asRole.apply(ctx, tx); err != nil {
+		if err := s.apply(ctx, tx); err != nil {
 			return err
 		}
 		if err := fn(tx); err != nil {
@@ -94,6 +93,14 @@ func AsRole(ctx context.Context, db DB, role string, claims map[string]any, fn f
 // settings are the transaction-local ones that make a query somebody's own.
 type settings struct {
 	Claims, Sub, Role, Timeout string
+}
+
+// learnerSettings are those of a learner.
+func learnerSettings(id uuid.UUID, timeout time.Duration) settings {
+	return settings{
+		Claims: fmt.Sprintf(`{"sub": %q, "role": "authenticated", "aud": "authenticated"}`, id),
+		Sub:    id.String(), Role: "authenticated", Timeout: fmt.Sprint(timeout.Milliseconds()),
+	}
 }
 
 func (s settings) apply(ctx context.Context, tx pgx.Tx) error {

@@ -4,28 +4,28 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
-// Store reads prompt_attempts. It never writes, and gives up after 5 seconds
-// rather than take the database away from the run endpoint.
+// Store reads prompt_attempts, and gives up rather than take the database away
+// from the run endpoint.
 type Store struct {
-	db postgres.DB
+	reader postgres.Reader
 }
 
-// NewStore returns a Store on db.
-func NewStore(db postgres.DB) *Store { return &Store{db} }
+// NewStore returns a Store that reads with reader.
+func NewStore(reader postgres.Reader) *Store { return &Store{reader} }
+
+// As returns a Store that sees what row-level security lets the learner see.
+func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID)} }
 
 // Report counts the attempts of a query. fault.Unavailable: there are too many
 // to count in time, or the database is away.
@@ -149,39 +149,12 @@ func sortedUnique[T comparable](all []T, compare func(a, b T) int) []T {
 	return slices.Compact(all)
 }
 
-const timeout = 5 * time.Second
-
-// read runs fn in a transaction that cannot write, and rolls it back: that also
-// takes back the settings where db is a transaction of the caller's.
+// read is Read with a message for whoever asked for too many days.
 func (s *Store) read(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	tx, err := s.db.Begin(ctx)
-	if err != nil {
-		return postgres.Fault(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	// Sums by day and model of half a year need more than the usual 4 MB to be
-	// hashed, compiling them takes longer than running them, and a plan made for
-	// any days and filters is a bad one for all of them.
-	_, err = tx.Exec(ctx, `
-		select set_config('transaction_read_only', 'on', true),
-		       set_config('statement_timeout', $1, true),
-		       set_config('work_mem', '32MB', true),
-		       set_config('jit', 'off', true),
-		       set_config('plan_cache_mode', 'force_custom_plan', true)`,
-		fmt.Sprint(timeout.Milliseconds()))
-	if err == nil {
-		err = fn(tx)
-	}
-	if tookTooLong(err) {
+	err := s.reader.Read(ctx, fn)
+	if postgres.TookTooLong(err) {
 		return fault.New(fault.Unavailable, "These days hold too much to count in %d seconds. Choose a shorter range, or narrow the filters.",
-			int(timeout.Seconds())).Because(err)
+			int(postgres.ReadTimeout.Seconds())).Because(err)
 	}
-	return postgres.Fault(err)
-}
-
-func tookTooLong(err error) bool {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pgErr.Code == "57014" // query_canceled
-	}
-	return errors.Is(err, context.DeadlineExceeded)
+	return err
 }

@@ -29,7 +29,7 @@ func report(t testing.TB, db postgres.DB, query string, now time.Time, z *time.L
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := usage.NewStore(db).Report(context.Background(), q)
+	r, err := usage.NewStore(postgres.NewReader(db)).Report(context.Background(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := usage.NewStore(db).Options(ctx, q)
+	got, err := usage.NewStore(postgres.NewReader(db)).Options(ctx, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,12 +431,12 @@ func TestReportThatTakesTooLong(t *testing.T) {
 	t.Run("for the caller", func(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
-		if _, err := usage.NewStore(pool).Report(short, q); fault.KindOf(err) != fault.Unavailable {
+		if _, err := usage.NewStore(postgres.NewReader(pool)).Report(short, q); fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("error %v, want fault.Unavailable", err)
 		}
 	})
 	t.Run("for us", func(t *testing.T) {
-		if _, err := usage.NewStore(pool).Report(ctx, q); fault.KindOf(err) != fault.Unavailable {
+		if _, err := usage.NewStore(postgres.NewReader(pool)).Report(ctx, q); fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("error %v, want fault.Unavailable", err)
 		}
 	})
