@@ -19,12 +19,22 @@ const (
 	flashDemoCleared   = "demo-cleared"
 	flashBudgetsSaved  = "budgets-saved" // and which limits, from what to what: "?dailyUsd=25&dailyUsd=30"
 	flashBudgetsSame   = "budgets-same"
+	flashChannelSaved  = "channel-saved"
+	flashChannelSame   = "channel-same"
+	flashTestSent      = "test-sent"
+	flashTestFailed    = "test-failed"
+	flashSendingAgain  = "sending-again"
 )
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
 	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
+	flashChannelSaved:  {Kind: "success", Text: "Saved, for everything that is sent from now on. Send a test to see whether it works."},
+	flashChannelSame:   {Kind: "info", Text: "Nothing was changed: the channel is set up like that already."},
+	flashTestSent:      {Kind: "success", Text: "The test notification was taken by the other side. Look whether it has arrived."},
+	flashTestFailed:    {Kind: "error", Text: "The test notification was not sent. The reason stands under Deliveries, in the first line."},
+	flashSendingAgain:  {Kind: "success", Text: "It is queued again, and sent within seconds."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 }
 

@@ -55,6 +55,10 @@ var routes = []route{
 	{http.MethodGet, "/settings", admin, (*Server).settings},
 	{http.MethodGet, budgetsPath, admin, (*Server).budgetsPage},
 	{http.MethodPost, budgetsPath, admin, (*Server).setBudgets},
+	{http.MethodGet, channelsPath, admin, (*Server).channelsPage},
+	{http.MethodPost, channelsPath + "/:channel", admin, (*Server).setChannel},
+	{http.MethodPost, channelsPath + "/:channel/test", admin, (*Server).testChannel},
+	{http.MethodPost, channelsPath + "/deliveries/:id/again", admin, (*Server).sendAgain},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 

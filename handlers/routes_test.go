@@ -57,6 +57,11 @@ var permissions = map[string][4]outcome{
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
+
+	"GET /settings/channels":                       {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none
+	"POST /settings/channels/:channel/test":        {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/channels/deliveries/:id/again": {toSignIn, toSignIn, forbidden, absent}, // nor is ":id" a delivery
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {
