@@ -3,21 +3,28 @@ package handlers_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"image/png"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
+	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/run"
 )
@@ -62,6 +69,10 @@ func everyPage(t *testing.T) []shown {
 	rita := past.session(named(past, "rita@example.org", "Rita Oliveira"))
 	failedOver, goingOn := past.pastRuns()
 
+	told := newSite(t)
+	tess := told.session(named(told, "tess@example.org", "Tess Okafor"))
+	told.notifications()
+
 	return []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
 		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
@@ -81,6 +92,9 @@ func everyPage(t *testing.T) []shown {
 		{name: "budgets-empty", site: empty, who: newcomer, path: "/settings/budgets", main: "form[action='/settings/budgets'] button", says: "There are no fallback keys."},
 		{name: "budgets-refused", site: limited, who: lena, path: "/settings/budgets", do: refusedLimits, main: "form[action='/settings/budgets'] button", says: "Nothing was saved: ", errs: "422"},
 		{name: "budgets-conflict", site: limited, who: lena, path: "/settings/budgets", do: lateLimits, main: "form[action='/settings/budgets'] button", says: "Nothing was saved yet: ", errs: "409"},
+		{name: "channels", site: told, who: tess, path: "/settings/channels", main: "#deliveries button", says: "the webhook is revoked"},
+		{name: "channels-empty", site: empty, who: newcomer, path: "/settings/channels", main: "#slack summary", says: "Nothing has been sent yet."},
+		{name: "channels-refused", site: told, who: tess, path: "/settings/channels", do: refusedChannel, main: "#email form button", says: "Nothing was saved: ", errs: "422"},
 		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
@@ -152,6 +166,53 @@ func lateLimits(b *tab) {
 	js[any](b, `document.querySelector("[name=was]").value = document.querySelector("[name=was]").value.replace("runsPerMinute=20", "runsPerMinute=10").replace("fallbackMaxTokens=4096", "fallbackMaxTokens=1024"), 0`)
 	js[any](b, `document.querySelector("form[action='/settings/budgets']").submit(), 0`)
 	b.shows("main", "Nothing was saved yet: ")
+	b.settle()
+}
+
+// notifications sets channels up and sends through them, with every outcome.
+func (s *site) notifications() {
+	s.t.Helper()
+	ctx, now := s.t.Context(), s.Clock.Now()
+	lena := named(s, "lena@example.org", "Lena Berg")
+	by := audit.Operator(lena.ID, lena.Email)
+	var calls atomic.Int64
+	slack := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) > 2 {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = fmt.Fprint(w, "no_service")
+			return
+		}
+		_, _ = fmt.Fprint(w, "ok")
+	}))
+	s.t.Cleanup(slack.Close)
+	for _, setup := range []notify.Setup{
+		{Channel: notify.Email, Enabled: true, Host: "127.0.0.1", Port: 1, Security: notify.NoTLS, Username: "ops", Secret: "of the server", From: "Promptcademy Ops <ops@example.org>", To: []string{"team@example.org", "oncall@example.org"}},
+		{Channel: notify.Slack, Enabled: true, Address: notify.Secret(slack.URL + "/services/T024BE7LD/B0/x")},
+		{Channel: notify.Webhook, Address: "https://hooks.example.org/ops", Secret: "a key that signs, of the tests"},
+	} {
+		_, err := s.Channels.Set(ctx, setup, 0, by, now)
+		must(s.t, err)
+	}
+	for _, m := range []notify.Message{
+		{Channel: notify.Slack, Subject: "OpenAI: the key “Main account” is not accepted any more", Purpose: "key_alert"},
+		{Channel: notify.Slack, Subject: "Anthropic: no usable fallback key is left", Purpose: "key_alert"},
+		{Channel: notify.Slack, Subject: "OpenAI: the key “Spare account” has no credit left", Purpose: "key_alert"},
+		{Channel: notify.Webhook, Subject: "OpenAI: the key “Spare account” has no credit left", Purpose: "key_alert"},
+		{Channel: notify.Email, To: "ada.of-the-long-address.lovelace@students.example.org", Subject: "Add your own OpenAI key to Promptcademy", Purpose: "nudge"},
+		{Channel: notify.Email, To: "not an address", Subject: "Add your own OpenAI key to Promptcademy", Purpose: "nudge"},
+	} {
+		must(s.t, postgres.InTx(ctx, s.DB, func(tx pgx.Tx) error {
+			_, _, err := notify.Add(ctx, tx, m, now)
+			return err
+		}))
+		must(s.t, s.Notifications.RunOnce(ctx, s.Clock.Now().Add(time.Minute)))
+	}
+}
+
+func refusedChannel(b *tab) {
+	js[any](b, `document.querySelector("#email-port").value = "many", document.querySelector("#email-from").value = "nobody", 0`)
+	js[any](b, `document.querySelector("#email form[action='/settings/channels/email']").submit(), 0`)
+	b.shows("main", "Nothing was saved: ")
 	b.settle()
 }
 

@@ -152,7 +152,13 @@ func TestMailIsSetUp(t *testing.T) {
 	saved := admin.get(channelsPath).shows(t, `value="`+notify.Kept+`"`, "ops@example.org")
 	admin.post(channelsPath+"/email", channelForm(t, saved, "email", "host", "smtp.evil.example", "security", "starttls")).wants(t, http.StatusUnprocessableEntity).shows(t, "typed again")
 	admin.post(channelsPath+"/email/test", "").wants(t, http.StatusSeeOther)
-	tested := admin.get(channelsPath).shows(t, "was not sent", `tag-info">Queued`, "after 1 attempt, next 24 Nov 2026", "cannot be spoken to", "Nothing is sent before")
+	tested := admin.get(channelsPath).shows(t, "was not sent", `tag-error">Failed`, "The mail server 127.0.0.1:"+port+" cannot be reached: it refuses connections.")
+	must(t, postgres.InTx(t.Context(), s.DB, func(tx pgx.Tx) error {
+		_, _, err := notify.Add(t.Context(), tx, notify.Message{Channel: notify.Email, Subject: "later", Purpose: "key_alert"}, s.Clock.Now())
+		return err
+	}))
+	must(t, s.Notifications.RunOnce(t.Context(), s.Clock.Now().Add(time.Second)))
+	admin.get(channelsPath).shows(t, `tag-info">Queued`, "after 1 attempt, next 24 Nov 2026", "Nothing is sent before")
 
 	// Of two who save, the second is told, and sees what they typed.
 	lena := s.visitor(s.session(named(s, "lena@example.org", "Lena Berg")))

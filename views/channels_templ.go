@@ -953,7 +953,7 @@ func deliveries(p ChannelsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "<div class=\"table-scroll border-t border-base-300\" role=\"region\" aria-label=\"Deliveries as a table\" tabindex=\"0\"><table class=\"data\"><thead><tr><th scope=\"col\" class=\"text\">Notification</th><th scope=\"col\" class=\"text\">Outcome</th><th scope=\"col\" class=\"text\">Channel</th><th scope=\"col\" class=\"text\">Added</th><th scope=\"col\"><span class=\"sr-only\">Actions</span></th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "<div class=\"table-scroll relative border-t border-base-300\" role=\"region\" aria-label=\"Deliveries as a table\" tabindex=\"0\"><table class=\"data delivery-table\"><thead><tr><th scope=\"col\" class=\"text\">Notification</th><th scope=\"col\" class=\"text\">Outcome</th><th scope=\"col\" class=\"text\">Channel</th><th scope=\"col\" class=\"text\">Added</th><th scope=\"col\"><span class=\"sr-only\">Actions</span></th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

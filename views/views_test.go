@@ -75,12 +75,15 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	budgets := budgetsPage()
 	budgets.Keys[0].Label, budgets.Learners[0].Email, budgets.Changed.By, budgets.Seen, budgets.Was = evil, evil, evil, evil, evil
 	budgets.Limits = LimitFields(url.Values{"dailyUsd": {evil}}, map[string]string{"dailyUsd": evil}, nil, nil)
+	channels := channelsPage()
+	channels.Channels[0].Failure, channels.Channels[0].Changed.By, channels.Deliveries[0].Subject, channels.Deliveries[0].To, channels.Deliveries[0].Reason = evil, evil, evil, evil, evil
+	channels.Channels[0].Fields = ChannelFields("email", url.Values{"host": {evil}, "from": {evil}}, map[string]string{"host": evil})
 	run := runPage()
 	run.Facts[0].Value, run.Models[0].Name, run.Models[1].Message, run.Models[2].ErrorClass = evil, evil, evil, evil
 	run.Models[0].Tries[0].Key.Label, run.Models[0].Tries[0].Class, run.Models[0].Tries[0].Reason = evil, evil, evil
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
-	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run)} {
+	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run), "channels": Channels(channels)} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -175,7 +178,18 @@ func pages() map[string]templ.Component {
 	was, now := url.Values{"dailyUsd": {"25"}, "runsPerMinute": {"5"}, "concurrentRuns": {"2"}}, url.Values{"dailyUsd": {"30"}, "runsPerMinute": {""}, "concurrentRuns": {"2"}}
 	lateBudgets.Limits = LimitFields(url.Values{"dailyUsd": {"40"}, "concurrentRuns": {"3"}}, nil, was, now)
 
+	noChannels := channelsPage()
+	noChannels.Deliveries, noChannels.Older = nil, ""
+	for i := range noChannels.Channels {
+		c := &noChannels.Channels[i]
+		*c = ChannelCard{ID: c.ID, Name: c.Name, About: c.About, State: "Not set up", Revision: "0", Fields: ChannelFields(c.ID, nil, nil)}
+	}
+	noChannels.Channels[2].Problem = "Nothing was saved: what is marked below cannot be used."
+	noChannels.Channels[2].Fields = ChannelFields("webhook", url.Values{"url": {"http://<b>"}}, map[string]string{"url": "This must begin with https://.", "key": "This is too short."})
+
 	return map[string]templ.Component{
+		"channels":           Channels(channelsPage()),
+		"channels-refused":   Channels(noChannels),
 		"budgets":            Budgets(budgetsPage()),
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),

@@ -32,7 +32,7 @@ func decide(d Delivery, note string, err error, now time.Time) decision {
 	if !ok {
 		f = &Failure{Words: "It could not be sent; the log says why."}
 	}
-	if f.Permanent {
+	if f.Permanent || d.Purpose == purposeTest { // whoever tests wants to know now
 		return decision{State: Failed, Reason: f.Words}
 	}
 	wait := max(delay(d.Attempts), f.After)

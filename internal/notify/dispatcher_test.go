@@ -375,6 +375,12 @@ func TestDecide(t *testing.T) {
 		"for too long":   {1, 23 * time.Hour, &Failure{Words: "Busy.", After: 2 * time.Hour}, decision{State: Failed, Reason: "Busy. Given up: it could not be sent within 24 hours."}},
 		"anything else":  {1, 0, errors.New("boom"), decision{State: Queued, DueAt: noon.Add(30 * time.Second), Reason: "It could not be sent; the log says why."}},
 	} {
+		if tt.want.State == Queued {
+			test := decide(Delivery{Message: Message{Purpose: purposeTest}, Attempts: tt.attempts, CreatedAt: noon}, "", tt.err, noon)
+			if diff := cmp.Diff(decision{State: Failed, Reason: tt.want.Reason}, test); diff != "" {
+				t.Errorf("%s, of a test (-want +got):\n%s", name, diff)
+			}
+		}
 		got := decide(Delivery{Attempts: tt.attempts, CreatedAt: noon.Add(-tt.age)}, "", tt.err, noon)
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -193,5 +193,5 @@ func (m mailer) failure(err error, to []string) error {
 	case isTimeout(err):
 		return &Failure{Words: fmt.Sprintf("The mail server %s did not answer in time.", server), Everybody: true}
 	}
-	return &Failure{Words: fmt.Sprintf("The mail server %s cannot be spoken to: %s.", server, said(err)), Everybody: true}
+	return &Failure{Words: fmt.Sprintf("The mail server %s cannot be reached: %s.", server, unreachable(err, m.setup)), Everybody: true}
 }

@@ -118,7 +118,7 @@ func TestMailIsRefused(t *testing.T) {
 		"a wrong password":  {StartTLS, func(_ *mailServer, s *Setup, _ *Options) { s.Secret = "wrong-password" }, "does not take the user name and password", true, true},
 		"a certificate":     {StartTLS, func(_ *mailServer, _ *Setup, o *Options) { o.TLS = nil }, "certificate of the mail server 127.0.0.1:", false, true},
 		"another server":    {ImplicitTLS, func(_ *mailServer, _ *Setup, o *Options) { o.TLS = nil }, "certificate of the mail server 127.0.0.1:", false, true},
-		"nobody there":      {NoTLS, func(_ *mailServer, s *Setup, _ *Options) { s.Port = freePort() }, "cannot be spoken to", false, true},
+		"nobody there":      {NoTLS, func(_ *mailServer, s *Setup, _ *Options) { s.Port = freePort() }, "cannot be reached: it refuses connections.", false, true},
 		"no such recipient": {NoTLS, refusing(&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user " + password}), "does not take team@example.org: “550 5.1.1 No such user [redacted]”", true, false},
 		"greylisting":       {NoTLS, refusing(&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "Greylisted"}), "does not take team@example.org: “451", false, false},
 		"spam": {NoTLS, func(m *mailServer, _ *Setup, _ *Options) {

@@ -93,7 +93,18 @@ func webFailure(name string, err error, setup Setup) *Failure {
 	case isTimeout(err):
 		return &Failure{Words: fmt.Sprintf("No answer from %s in time.", name), Everybody: true}
 	}
-	return &Failure{Words: fmt.Sprintf("No answer from %s: %s.", name, quoted(err.Error(), setup.secrets()...)), Everybody: true}
+	return &Failure{Words: fmt.Sprintf("No answer from %s: %s.", name, unreachable(err, setup)), Everybody: true}
+}
+
+// unreachable says why a server cannot be spoken to, the usual reasons in words.
+func unreachable(err error, setup Setup) string {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok && lookup.IsNotFound {
+		return "its name is not known"
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "it refuses connections"
+	}
+	return quoted(err.Error(), setup.secrets()...)
 }
 
 // retryAfter reads the header, in seconds or as a date, RFC 9110 10.2.3; never
