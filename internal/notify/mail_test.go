@@ -122,10 +122,14 @@ func TestMailIsRefused(t *testing.T) {
 		"no such recipient": {NoTLS, refusing(&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user " + password}), "does not take team@example.org: “550 5.1.1 No such user [redacted]”", true, false},
 		"greylisting":       {NoTLS, refusing(&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "Greylisted"}), "does not take team@example.org: “451", false, false},
 		"spam": {NoTLS, func(m *mailServer, _ *Setup, _ *Options) {
-			m.data = func() error { return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Looks like spam"} }
+			m.data = func() error {
+				return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Looks like spam"}
+			}
 		}, "did not take the message: “554", true, false},
 		"a full disk": {NoTLS, func(m *mailServer, _ *Setup, _ *Options) {
-			m.data = func() error { return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "Full"} }
+			m.data = func() error {
+				return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "Full"}
+			}
 		}, "did not take the message: “452", false, true},
 		"nobody to send to": {NoTLS, func(_ *mailServer, s *Setup, _ *Options) { s.To = nil }, "Nobody is set down to get it", true, false},
 	} {

@@ -67,7 +67,8 @@ func slackEscape(s string, limit int) string {
 			escaped = "&gt;"
 		}
 		n := utf8.RuneCountInString(escaped)
-		if n > room && !(n == room+1 && i+utf8.RuneLen(r) == len(s)) {
+		last := i+utf8.RuneLen(r) == len(s)
+		if n > room+1 || n > room && !last {
 			return b.String() + "…"
 		}
 		room -= n
