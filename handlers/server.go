@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
+	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -34,6 +36,8 @@ type Server struct {
 	Learners  *learner.Store
 	Verifier  *learner.Verifier
 	Runner    *run.Runner
+	OwnKeys   *key.OwnKeys
+	TestKey   func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
 	Providers *provider.Registry
 	Prices    *price.Prices
 	Budgets   *run.BudgetStore

@@ -88,6 +88,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	providers := provider.NewRegistry(provider.NewHTTPClient(), nil)
 	providers.UseSandbox(s.Sandbox.URL)
 
+	ownKeys := key.NewOwnKeys(s.Keys, providers, log)
 	server := httptest.NewUnstartedServer(nil)
 	s.URL = "http://" + server.Listener.Addr().String()
 	s.Server = &handlers.Server{
@@ -99,6 +100,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
+		OwnKeys: ownKeys, TestKey: ownKeys.Test,
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },

@@ -148,6 +148,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	providers.UseSandbox(box.URL)
 
+	ownKeys := key.NewOwnKeys(keyStore, providers, log)
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
@@ -182,6 +183,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
+		OwnKeys: ownKeys, TestKey: ownKeys.Test,
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
