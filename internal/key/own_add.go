@@ -60,11 +60,11 @@ func (o *OwnKeys) Add(ctx context.Context, n NewUser, now time.Time) (OwnAdded, 
 		}})
 	}
 	added := OwnAdded{Verified: failure == nil, Warnings: []string{}}
-	if failure != nil {
-		added.Note = unverified(failure.Class, o.providerName(n.Provider))
-	}
-	if !c.sandbox {
+	if failure == nil {
+		added.Warnings = append(added.Warnings, unfit(n.Provider, n.Secret)...)
+	} else {
 		added.Warnings = append(added.Warnings, strange(n.Provider, n.Secret)...)
+		added.Note = unverified(failure.Class, o.providerName(n.Provider))
 	}
 	if err := o.insert(ctx, n, c, failure, now); err != nil {
 		return OwnAdded{}, ownFault("add own key", err)
