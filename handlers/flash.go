@@ -19,12 +19,14 @@ const (
 	flashDemoCleared   = "demo-cleared"
 	flashBudgetsSaved  = "budgets-saved" // and which limits, from what to what: "?dailyUsd=25&dailyUsd=30"
 	flashBudgetsSame   = "budgets-same"
+	flashAuditWhole    = "audit-whole"
 )
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
 	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
+	flashAuditWhole:    {Kind: "success", Text: "Every entry was read, and each is as it was written."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 }
 

@@ -60,6 +60,9 @@ var routes = []route{
 	{http.MethodGet, "/settings", admin, (*Server).settings},
 	{http.MethodGet, budgetsPath, admin, (*Server).budgetsPage},
 	{http.MethodPost, budgetsPath, admin, (*Server).setBudgets},
+	{http.MethodGet, auditPath, admin, (*Server).auditPage},
+	{http.MethodGet, auditPath + ".csv", admin, (*Server).auditCSV},
+	{http.MethodPost, auditPath + "/verify", admin, (*Server).verifyAudit},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 

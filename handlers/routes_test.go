@@ -62,6 +62,10 @@ var permissions = map[string][4]outcome{
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
+
+	"GET /settings/audit":         {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/audit.csv":     {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/audit/verify": {toSignIn, toSignIn, forbidden, open},
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {

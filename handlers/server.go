@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
@@ -43,6 +44,7 @@ type Server struct {
 	Budgets   *run.BudgetStore
 	Usage     *usage.Store
 	History   *history.Store
+	Audit     *audit.Store
 	Demo      *demo.Store
 	Metrics   *telemetry.Metrics
 	Assets    *static.Assets
