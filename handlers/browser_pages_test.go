@@ -135,12 +135,12 @@ func (s *site) auditedBy(email string) account.Operator {
 	entry := func(who audit.Actor, action, subject, id, label string, details map[string]any) audit.Entry {
 		return audit.Entry{Actor: who, Action: action, SubjectType: subject, SubjectID: id, SubjectLabel: label, Details: details}
 	}
-	for range 30 {
+	for range 40 {
 		s.did(entry(audit.CommandLine, "fallback_key.test", "fallback_key", keyID, "Main account", map[string]any{"ok": true, "latencyMs": 212}))
 	}
 	_, err := s.Audit.VerifyAs(s.t.Context(), by, s.Clock.Now())
 	must(s.t, err)
-	for range 15 {
+	for range 3 {
 		s.did(entry(audit.Actor{Name: "key health"}, "fallback_key.state", "fallback_key", keyID, "Main account", map[string]any{"status": audit.Change{From: "healthy", To: "billing"}}))
 	}
 	s.did(

@@ -51,10 +51,14 @@ func (s *Store) VerifyAs(ctx context.Context, by Actor, now time.Time) (Verifica
 		return v, err
 	}
 	v.At, v.By = now.UTC().Truncate(time.Microsecond), by
+	var broken any
+	if v.Broken != 0 {
+		broken = v.Broken
+	}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
 		return Add(ctx, tx, Entry{
 			At: v.At, Actor: by, Action: verifyAction, SubjectType: "audit_log",
-			Details: map[string]any{"entries": v.Entries, "broken": v.Broken, "head": v.Head},
+			Details: map[string]any{"entries": v.Entries, "broken": broken, "head": v.Head},
 		})
 	})
 	return v, postgres.Fault(err)
