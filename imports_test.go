@@ -43,7 +43,7 @@ var mayImport = map[string]string{
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
 	"internal/price":                "internal/fault internal/postgres internal/provider",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
-	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/history":              "internal/fault internal/postgres internal/price",

@@ -79,6 +79,7 @@ func TestLimitsAreSaved(t *testing.T) {
 	if got := saved.Header.Get("Location"); got != budgetsPath {
 		t.Errorf("saving leads to %s", got)
 	}
+	admin.get("/settings/audit").wants(t, http.StatusOK).shows(t, "budgets.set", "lena@example.org", "daily USD", "concurrent runs")
 	if diff := cmp.Diff(limitsOf("dailyUsd", "25.5", "learnerDailyUsd", "0.5", "concurrentRuns", "3"), s.inForce(t)); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}
