@@ -79,13 +79,13 @@ func TestLimitsAreSaved(t *testing.T) {
 	if got := saved.Header.Get("Location"); got != budgetsPath {
 		t.Errorf("saving leads to %s", got)
 	}
-	admin.get("/settings/audit").wants(t, http.StatusOK).shows(t, "budgets.set", "lena@example.org", "daily USD", "concurrent runs")
 	if diff := cmp.Diff(limitsOf("dailyUsd", "25.5", "learnerDailyUsd", "0.5", "concurrentRuns", "3"), s.inForce(t)); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}
 	page := admin.get(budgetsPath).wants(t, http.StatusOK).shows(t,
 		"Saved, for every run that starts from now on. Daily budget: $25.50, was no limit. Learner’s daily allowance: $0.50, was no limit. Concurrent runs per learner: 3 runs, was no limit.",
 		"Last changed by Lena Berg (lena@example.org)", "24 Nov 2026, 17:45 +0545", `title="24 Nov 2026, 12:00:`, `value="25.5"`, "of $25.50")
+	admin.get("/settings/audit").wants(t, http.StatusOK).shows(t, "budgets.set", "lena@example.org", "daily USD", "concurrent runs")
 	again := admin.get(budgetsPath)
 	if strings.Contains(again.Text, "Saved, for") {
 		t.Error("it is said twice")
