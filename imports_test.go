@@ -35,7 +35,7 @@ var mayImport = map[string]string{
 	"internal/faults":              "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
-	"internal/audit":                "internal/postgres",
+	"internal/audit":                "internal/postgres internal/fault",
 	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit",
 	"internal/account":              "internal/fault internal/postgres",
 	"internal/learner":              "internal/fault internal/postgres",
@@ -44,7 +44,7 @@ var mayImport = map[string]string{
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
 	"internal/price":                "internal/fault internal/postgres internal/provider",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
-	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/history":              "internal/fault internal/postgres internal/price",

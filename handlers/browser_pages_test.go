@@ -72,6 +72,8 @@ func everyPage(t *testing.T) []shown {
 	told := newSite(t)
 	tess := told.session(named(told, "tess@example.org", "Tess Okafor"))
 	told.notifications()
+	busy := newSite(t)
+	nora := busy.session(busy.auditedBy("nora@example.org"))
 
 	return []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
@@ -95,6 +97,9 @@ func everyPage(t *testing.T) []shown {
 		{name: "channels", site: told, who: tess, path: "/settings/channels", main: "#deliveries button", says: "the webhook is revoked"},
 		{name: "channels-empty", site: empty, who: newcomer, path: "/settings/channels", main: "#slack summary", says: "Nothing has been sent yet."},
 		{name: "channels-refused", site: told, who: tess, path: "/settings/channels", do: refusedChannel, main: "#email form button", says: "Nothing was saved: ", errs: "422"},
+		{name: "audit", site: busy, who: nora, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "The log is whole"},
+		{name: "audit-refused", site: busy, who: nora, path: "/settings/audit?from=soon&id=main", main: "#from", says: "could not be used", errs: "422"},
+		{name: "audit-none", site: empty, who: newcomer, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "Nothing has been done yet"},
 		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
@@ -132,6 +137,34 @@ func (s *site) limits(share float64) {
 		_, err = s.DB.Exec(s.t.Context(), `update ops.fallback_keys set monthly_cap_usd = $2 where id = $1`, used.Keys[i].KeyID, part(used.Keys[i].USD, share))
 		must(s.t, err)
 	}
+}
+
+// auditedBy fills the audit log with what an operator did, verified on the way.
+func (s *site) auditedBy(email string) account.Operator {
+	s.t.Helper()
+	nora := named(s, email, "Nora")
+	by, keyID := audit.Operator(nora.ID, nora.Email), "0192f1c8-7b1c-7000-8000-0000000000c1"
+	entry := func(who audit.Actor, action, subject, id, label string, details map[string]any) audit.Entry {
+		return audit.Entry{Actor: who, Action: action, SubjectType: subject, SubjectID: id, SubjectLabel: label, Details: details}
+	}
+	for range 40 {
+		s.did(entry(audit.CommandLine, "fallback_key.test", "fallback_key", keyID, "Main account", map[string]any{"ok": true, "latencyMs": 212}))
+	}
+	_, err := s.Audit.VerifyAs(s.t.Context(), by, s.Clock.Now())
+	must(s.t, err)
+	for range 3 {
+		s.did(entry(audit.Actor{Name: "key health"}, "fallback_key.state", "fallback_key", keyID, "Main account", map[string]any{"status": audit.Change{From: "healthy", To: "billing"}}))
+	}
+	s.did(
+		entry(audit.CommandLine, "operator.add", "operator", "o1", "a-very-long-address-of-somebody-from-far-away@department.of.learning.example.org", map[string]any{"role": "team_lead"}),
+		entry(by, "budgets.set", "budgets", "", "", map[string]any{"dailyUsd": audit.Change{From: nil, To: "25.00"}, "runsPerMinute": audit.Change{From: 10, To: nil}}),
+		entry(by, "fallback_key.edit", "fallback_key", keyID, "Main account", map[string]any{
+			"models": audit.Change{From: []string{}, To: []string{"gpt-5-mini", "gpt-5-nano", "gpt-6-sol", "gpt-6-luna"}}, "label": audit.Change{From: "Main", To: "Main account"}}),
+		entry(by, "fallback_key.disable", "fallback_key", keyID, "Main account", map[string]any{
+			"reason": "Seen in a public repository on 23 November; the provider was told, a new one is on its way.", "status": audit.Change{From: "healthy", To: "disabled"}}),
+		entry(by, "team.delete", "team", "t1", "Night school", nil),
+	)
+	return nora
 }
 
 // pastRuns makes two runs: of one every model ended in another way, the other

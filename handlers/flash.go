@@ -24,6 +24,7 @@ const (
 	flashTestSent      = "test-sent"
 	flashTestFailed    = "test-failed"
 	flashSendingAgain  = "sending-again"
+	flashAuditWhole    = "audit-whole"
 )
 
 var flashes = map[string]views.Flash{
@@ -35,6 +36,7 @@ var flashes = map[string]views.Flash{
 	flashTestSent:      {Kind: "success", Text: "The test notification was taken by the other side. Look whether it has arrived."},
 	flashTestFailed:    {Kind: "error", Text: "The test notification was not sent. The reason stands under Deliveries, in the first line."},
 	flashSendingAgain:  {Kind: "success", Text: "It is queued again, and sent within seconds."},
+	flashAuditWhole:    {Kind: "success", Text: "Every entry was read, and each is as it was written."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 }
 

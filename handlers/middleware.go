@@ -164,6 +164,9 @@ func (s *Server) admit(c echo.Context, need access) error {
 		return s.admitScraper(c)
 	}
 	x := exchangeOf(c)
+	if need == learnerOnly {
+		return s.admitAccount(c, x)
+	}
 	if need == runner && c.Request().Header.Get("Authorization") != "" {
 		return s.admitLearner(c, x)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// openAPIDocument describes the run endpoint, in OpenAPI 3.1. The tests check
+// openAPIDocument describes the API, in OpenAPI 3.1. The tests check
 // every answer of theirs by it.
 //
 //go:embed openapi.yaml

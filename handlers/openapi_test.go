@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,9 +145,25 @@ func (d *description) checkRequest(body string) error {
 	return d.check(body, ofRun("requestBody", "content", "application/json", "schema")...)
 }
 
-// checkAnswer checks an answer of the run endpoint: status, headers, body.
-func (d *description) checkAnswer(a *answered) error {
-	response := ofRun("responses", strconv.Itoa(a.status))
+// operation is the path to what describes a request: at an address that does not
+// take its method, one of those that it takes. It is nil where nothing does.
+func (d *description) operation(method, address string) []string {
+	for _, described := range d.names("paths") {
+		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(described), "[^/]+") + "$")
+		if !pattern.MatchString(address) {
+			continue
+		}
+		if operation := []string{"paths", described, strings.ToLower(method)}; d.has(operation...) {
+			return operation
+		}
+		return []string{"paths", described, d.names("paths", described)[0]}
+	}
+	return nil
+}
+
+// checkAnswer checks an answer to an operation: status, headers, body.
+func (d *description) checkAnswer(operation []string, a *answered) error {
+	response := slices.Concat(operation, []string{"responses", strconv.Itoa(a.status)})
 	if !d.has(response...) {
 		return fmt.Errorf("status %d is not described", a.status)
 	}
@@ -175,6 +192,10 @@ func (d *description) checkAnswer(a *answered) error {
 	}
 	mediaType, _, err := mime.ParseMediaType(a.Header().Get("Content-Type"))
 	switch {
+	case !d.has(at("content")...):
+		if a.body.Len() > 0 {
+			problems = append(problems, fmt.Errorf("there is a body"))
+		}
 	case err != nil || !d.has(at("content", mediaType)...):
 		problems = append(problems, fmt.Errorf("content type %q is not described", a.Header().Get("Content-Type")))
 	case mediaType == "text/event-stream":
@@ -240,12 +261,16 @@ func (a *answered) Write(data []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// asDescribed checks every answer of the run endpoint by its description, and
-// every request that was accepted, whatever the test is about. Preflights, HEAD
-// and callers who left are none of the description's business.
+// asDescribed checks every answer of the API by its description, and every
+// request that was accepted, whatever the test is about. Preflights, HEAD and
+// callers who left are none of the description's business.
 func asDescribed(t testing.TB, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != runPath || r.Method == http.MethodOptions || r.Method == http.MethodHead {
+		var operation []string
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			operation = described().operation(r.Method, r.URL.Path)
+		}
+		if operation == nil || r.Method == http.MethodOptions || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -259,11 +284,12 @@ func asDescribed(t testing.TB, next http.Handler) http.Handler {
 		if r.Context().Err() != nil {
 			return
 		}
-		if err := described().checkAnswer(answer); err != nil {
+		if err := described().checkAnswer(operation, answer); err != nil {
 			t.Errorf("%s %s answers %d, not as handlers/openapi.yaml says: %v\n%.2000s", r.Method, r.URL, answer.status, err, &answer.body)
 		}
-		if answer.status == http.StatusOK {
-			if err := described().checkRequest(sent.String()); err != nil {
+		schema := slices.Concat(operation, []string{"requestBody", "content", "application/json", "schema"})
+		if answer.status/100 == 2 && described().has(schema...) {
+			if err := described().check(sent.String(), schema...); err != nil {
 				t.Errorf("a request is accepted that handlers/openapi.yaml forbids: %v\n%.2000s", err, &sent)
 			}
 		}
@@ -281,10 +307,18 @@ func TestDescriptionIsValid(t *testing.T) {
 	}
 
 	d := described()
-	content := []string{"requestBody", "content", "application/json"}
-	checkExamples(t, d, ofRun(content...))
-	for _, status := range d.names(ofRun("responses")...) {
-		checkExamples(t, d, ofRun("responses", status, "content", "application/json"))
+	for _, address := range d.names("paths") {
+		for _, method := range d.names("paths", address) {
+			of := func(path ...string) []string { return append([]string{"paths", address, method}, path...) }
+			if d.has(of("requestBody")...) {
+				checkExamples(t, d, of("requestBody", "content", "application/json"))
+			}
+			for _, status := range d.names(of("responses")...) {
+				if d.has(of("responses", status, "content")...) {
+					checkExamples(t, d, of("responses", status, "content", "application/json"))
+				}
+			}
+		}
 	}
 	checkSchemaExamples(t, d, []string{"components"})
 	stream, _ := d.at(ofRun("responses", "200", "content", "text/event-stream", "examples", "stream", "value")...)
@@ -551,6 +585,7 @@ func TestDescriptionOfWords(t *testing.T) {
 		{[]string{"Result", "properties", "costSource"}, "run", "CostSource", nil, null},
 		{[]string{"Result", "properties", "keySource"}, "key", "Source", nil, null},
 		{[]string{"Message", "properties", "role"}, "provider", "Role", nil, nil},
+		{[]string{"Key", "properties", "status"}, "key", "Status", nil, nil},
 	} {
 		enum, _ := described().at(slices.Concat([]string{"components", "schemas"}, c.path, []string{"enum"})...)
 		var got []string

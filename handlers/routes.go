@@ -10,12 +10,13 @@ import (
 type access int
 
 const (
-	public   access = iota + 1 // anybody
-	signedIn                   // every operator
-	lead                       // admins, and team leads who lead a team: see scope
-	admin                      // operators of role admin
-	runner                     // a learner's access token, or an admin's session
-	scraper                    // whoever has the metrics token
+	public      access = iota + 1 // anybody
+	signedIn                      // every operator
+	lead                          // admins, and team leads who lead a team: see scope
+	admin                         // operators of role admin
+	runner                        // a learner's access token, or an admin's session
+	learnerOnly                   // a learner's access token, and no session; the account is looked at
+	scraper                       // whoever has the metrics token
 )
 
 // route is one line of the table.
@@ -44,6 +45,10 @@ var routes = []route{
 	{http.MethodPost, "/preferences/theme", public, (*Server).setTheme},
 
 	{http.MethodPost, runPath, runner, (*Server).runAPI},
+	{http.MethodGet, keysPath, learnerOnly, (*Server).ownKeysAPI},
+	{http.MethodPost, keysPath, learnerOnly, (*Server).addOwnKeyAPI},
+	{http.MethodDelete, keysPath + "/:id", learnerOnly, (*Server).removeOwnKeyAPI},
+	{http.MethodPost, keysPath + "/:id/verify", learnerOnly, (*Server).testOwnKeyAPI},
 	{http.MethodGet, "/api/openapi.yaml", public, (*Server).openAPI},
 
 	{http.MethodGet, "/", signedIn, (*Server).home},
@@ -59,6 +64,9 @@ var routes = []route{
 	{http.MethodPost, channelsPath + "/:channel", admin, (*Server).setChannel},
 	{http.MethodPost, channelsPath + "/:channel/test", admin, (*Server).testChannel},
 	{http.MethodPost, channelsPath + "/deliveries/:id/again", admin, (*Server).sendAgain},
+	{http.MethodGet, auditPath, admin, (*Server).auditPage},
+	{http.MethodGet, auditPath + ".csv", admin, (*Server).auditCSV},
+	{http.MethodPost, auditPath + "/verify", admin, (*Server).verifyAudit},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 

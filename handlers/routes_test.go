@@ -46,6 +46,11 @@ var permissions = map[string][4]outcome{
 	"POST /api/ai/run":      {unknown, open, forbidden, open},
 	"GET /api/openapi.yaml": {open, open, open, open},
 
+	"GET /api/keys":             {unknown, open, unknown, unknown},
+	"POST /api/keys":            {unknown, open, unknown, unknown},
+	"DELETE /api/keys/:id":      {unknown, absent, unknown, unknown}, // ":id" is no key's
+	"POST /api/keys/:id/verify": {unknown, absent, unknown, unknown},
+
 	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
 	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
 	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
@@ -62,6 +67,9 @@ var permissions = map[string][4]outcome{
 	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none
 	"POST /settings/channels/:channel/test":        {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/channels/deliveries/:id/again": {toSignIn, toSignIn, forbidden, absent}, // nor is ":id" a delivery
+	"GET /settings/audit":                          {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/audit.csv":                      {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/audit/verify":                  {toSignIn, toSignIn, forbidden, open},
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {

@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
+	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
 	"github.com/promptcademy/promptops/internal/price"
@@ -49,6 +52,9 @@ type Server struct {
 	Log           *slog.Logger
 	Now           func() time.Time
 	Zone          *time.Location // of operators who chose none
+	OwnKeys       *key.OwnKeys
+	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
+	Audit         *audit.Store
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

@@ -83,7 +83,12 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	run.Models[0].Tries[0].Key.Label, run.Models[0].Tries[0].Class, run.Models[0].Tries[0].Reason = evil, evil, evil
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
-	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run), "channels": Channels(channels)} {
+	audit := auditPage()
+	audit.Entries[0].Who, audit.Entries[0].Action, audit.Entries[0].Subject, audit.Entries[0].Kind = evil, evil, evil, evil
+	audit.Entries[0].Details = AuditDetails(map[string]any{evil: evil, "a": map[string]any{"from": evil, "to": evil}})
+	audit.Filters.Action, audit.Filters.Actions, audit.Filters.SubjectID, audit.Verified.By, audit.Verified.Head = evil, []string{evil}, evil, evil, evil
+
+	for name, page := range map[string]templ.Component{"audit": Audit(audit), "usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run), "channels": Channels(channels)} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -190,6 +195,9 @@ func pages() map[string]templ.Component {
 	return map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
+		"audit":              Audit(auditPage()),
+		"audit-broken":       Audit(brokenAudit()),
+		"audit-empty":        Audit(AuditPage{Page: page("Audit log", "/settings/audit"), CSV: "/settings/audit.csv"}),
 		"budgets":            Budgets(budgetsPage()),
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),

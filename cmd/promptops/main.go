@@ -36,6 +36,7 @@ var commands = []command{
 	{"config", "[--show-database-url] [--json]", "print the effective configuration, secrets redacted", showConfig},
 	{"operator", "add|list|disable|enable|reset", "manage who signs in to the dashboard", operators},
 	{"key", "add|list|test", "manage fallback keys; the secret is read from standard input", keys},
+	{"audit", "verify|list", "verify the log of what operators did, or print it", auditLog},
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
@@ -159,6 +160,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	providers.UseSandbox(box.URL)
 
+	ownKeys := key.NewOwnKeys(keyStore, providers, log)
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
@@ -193,6 +195,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
+		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(f.pool),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,

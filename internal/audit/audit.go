@@ -4,7 +4,6 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/promptcademy/promptops/internal/postgres"
 )
 
 // Actor is who did it.
@@ -40,6 +37,7 @@ type Entry struct {
 	SubjectID    string
 	SubjectLabel string         // as known at the time
 	Details      map[string]any // what changed: {"priority": {"from": 1, "to": 2}, "reason": "…"}
+	Hash         []byte         // given by Add; it stands for all entries up to this one
 }
 
 // Change is a value of Details: what it was and what it is.
@@ -91,87 +89,4 @@ func (e Entry) hash(previous, details []byte) []byte {
 		e.SubjectType, e.SubjectID, e.SubjectLabel, plain,
 	})
 	return sum.Sum(nil)
-}
-
-// Store reads the log.
-type Store struct {
-	db postgres.DB
-}
-
-// NewStore returns a Store on db.
-func NewStore(db postgres.DB) *Store { return &Store{db} }
-
-// Filter says which entries; the zero value means all.
-type Filter struct {
-	SubjectType string
-	SubjectID   string
-	OperatorID  *uuid.UUID
-	Action      string // begins with: "fallback_key."
-	Before      int64  // only older ones than this id; 0: from the newest on
-}
-
-// List returns at most limit entries, the newest first.
-func (s *Store) List(ctx context.Context, f Filter, limit int) ([]Entry, error) {
-	rows, err := s.db.Query(ctx, `
-		select `+columns+`
-		from ops.audit_log
-		where ($1 = '' or subject_type = $1) and ($2 = '' or subject_id = $2)
-		  and ($3::uuid is null or operator_id = $3) and starts_with(action, $4)
-		  and ($5::bigint = 0 or id < $5)
-		order by id desc
-		limit $6`, f.SubjectType, f.SubjectID, f.OperatorID, f.Action, f.Before, limit)
-	if err != nil {
-		return nil, postgres.Fault(fmt.Errorf("list audit log: %w", err))
-	}
-	found, err := pgx.CollectRows(rows, scan)
-	if err != nil {
-		return nil, postgres.Fault(fmt.Errorf("list audit log: %w", err))
-	}
-	entries := make([]Entry, len(found))
-	for i, one := range found {
-		entries[i] = one.Entry
-	}
-	return entries, nil
-}
-
-const columns = `id, at, operator_id, actor, action, subject_type, subject_id, subject_label, details, previous_hash, hash`
-
-// stored is an entry with what chains it to the others.
-type stored struct {
-	Entry
-	details, previous, sum []byte
-}
-
-func scan(row pgx.CollectableRow) (s stored, err error) {
-	err = row.Scan(&s.ID, &s.At, &s.Actor.OperatorID, &s.Actor.Name, &s.Action, &s.SubjectType, &s.SubjectID, &s.SubjectLabel,
-		&s.details, &s.previous, &s.sum)
-	if err == nil {
-		err = json.Unmarshal(s.details, &s.Details)
-	}
-	return s, err
-}
-
-// Verify reads the whole log and returns how many entries there are and the id of
-// the first one that is missing or not as it was written; 0: the log is whole. It
-// cannot notice that the newest entries were cut off, unless somebody remembers
-// how many there were.
-func (s *Store) Verify(ctx context.Context) (entries int, broken int64, err error) {
-	rows, err := s.db.Query(ctx, `select `+columns+` from ops.audit_log order by id`)
-	if err != nil {
-		return 0, 0, postgres.Fault(fmt.Errorf("verify audit log: %w", err))
-	}
-	defer rows.Close()
-	previous := make([]byte, sha256.Size)
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return entries, 0, postgres.Fault(fmt.Errorf("verify audit log: %w", err))
-		}
-		entries++
-		if one.ID != int64(entries) || !bytes.Equal(one.previous, previous) || !bytes.Equal(one.sum, one.hash(previous, one.details)) {
-			return entries, int64(entries), nil
-		}
-		previous = one.sum
-	}
-	return entries, 0, postgres.Fault(rows.Err())
 }

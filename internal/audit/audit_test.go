@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"testing"
 	"time"
@@ -75,7 +76,8 @@ func TestListAndVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	key.ID, key.At = 3, noon.Truncate(time.Microsecond)
-	key.Details = map[string]any{"reason": "leaked <b>", "priority": map[string]any{"from": 1.0, "to": 2.5}, "none": nil}
+	key.Details = map[string]any{"reason": "leaked <b>", "priority": map[string]any{"from": json.Number("1"), "to": json.Number("2.5")}, "none": nil}
+	key.Hash = found[0].Hash
 	if diff := cmp.Diff(key, found[0]); diff != "" {
 		t.Error(diff)
 	}
@@ -83,13 +85,14 @@ func TestListAndVerify(t *testing.T) {
 
 func TestVerifyNoticesEveryChange(t *testing.T) {
 	for name, change := range map[string]string{
-		"who":      `update ops.audit_log set actor = 'somebody else' where id = 2`,
-		"whose id": `update ops.audit_log set operator_id = gen_random_uuid() where id = 2`,
-		"what":     `update ops.audit_log set action = 'x' where id = 2`,
-		"when":     `update ops.audit_log set at = at + interval '1 microsecond' where id = 2`,
-		"to what":  `update ops.audit_log set subject_id = 'x' where id = 2`,
-		"details":  `update ops.audit_log set details = '{"a": 2}' where id = 2`,
-		"deleted":  `delete from ops.audit_log where id = 2`,
+		"who":        `update ops.audit_log set actor = 'somebody else' where id = 2`,
+		"whose id":   `update ops.audit_log set operator_id = gen_random_uuid() where id = 2`,
+		"what":       `update ops.audit_log set action = 'x' where id = 2`,
+		"when":       `update ops.audit_log set at = at + interval '1 microsecond' where id = 2`,
+		"to what":    `update ops.audit_log set subject_id = 'x' where id = 2`,
+		"no details": `update ops.audit_log set details = '[]' where id = 2`,
+		"details":    `update ops.audit_log set details = '{"a": 2}' where id = 2`,
+		"deleted":    `delete from ops.audit_log where id = 2`,
 		"closed up": `
 			delete from ops.audit_log where id = 2;
 			update ops.audit_log set id = 2 where id = 3;

@@ -24,11 +24,17 @@ var shapes = map[string]struct {
 
 // strange says what looks odd about a key, without showing any of it.
 func strange(provider string, secret Secret) []string {
-	s := string(secret)
 	var warnings []string
-	if shape, ok := shapes[provider]; ok && !shape.pattern.MatchString(s) {
+	if shape, ok := shapes[provider]; ok && !shape.pattern.MatchString(string(secret)) {
 		warnings = append(warnings, fmt.Sprintf("Keys of this provider usually look like %s. Test the key to be sure.", shape.words))
 	}
+	return append(warnings, unfit(provider, secret)...)
+}
+
+// unfit says what is wrong with a key although its provider accepts it.
+func unfit(provider string, secret Secret) []string {
+	s := string(secret)
+	var warnings []string
 	switch {
 	case provider == "openai" && strings.HasPrefix(s, "sk-admin-"), provider == "anthropic" && strings.HasPrefix(s, "sk-ant-admin"):
 		warnings = append(warnings, "This is an admin key; it cannot run prompts.")

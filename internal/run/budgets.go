@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/shopspring/decimal"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
@@ -191,19 +192,49 @@ func (s *BudgetStore) Set(ctx context.Context, b Budgets, changedAt time.Time, o
 	if !changedAt.IsZero() && b.equal(old.Budgets) {
 		return old.Budgets, nil
 	}
-	tag, err := s.db.Exec(ctx, `
-		insert into ops.budgets as b (daily_usd, learner_daily_usd, runs_per_minute, concurrent_runs, fallback_max_tokens, updated_by, updated_at)
-		values ($1, $2, $3, $4, $5, $6, $7)
-		on conflict (only_row) do update set
-		  daily_usd = excluded.daily_usd, learner_daily_usd = excluded.learner_daily_usd, runs_per_minute = excluded.runs_per_minute,
-		  concurrent_runs = excluded.concurrent_runs, fallback_max_tokens = excluded.fallback_max_tokens,
-		  updated_by = excluded.updated_by, updated_at = greatest(excluded.updated_at, b.updated_at + interval '1 microsecond')
-		where b.updated_at = $8`,
-		b.DailyUSD, b.LearnerDailyUSD, b.RunsPerMinute, b.ConcurrentRuns, b.FallbackMaxTokens, operatorID, now, changedAt)
-	if err == nil && tag.RowsAffected() == 0 {
-		return old.Budgets, errLimitsChanged
-	}
+	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			insert into ops.budgets as b (daily_usd, learner_daily_usd, runs_per_minute, concurrent_runs, fallback_max_tokens, updated_by, updated_at)
+			values ($1, $2, $3, $4, $5, $6, $7)
+			on conflict (only_row) do update set
+			  daily_usd = excluded.daily_usd, learner_daily_usd = excluded.learner_daily_usd, runs_per_minute = excluded.runs_per_minute,
+			  concurrent_runs = excluded.concurrent_runs, fallback_max_tokens = excluded.fallback_max_tokens,
+			  updated_by = excluded.updated_by, updated_at = greatest(excluded.updated_at, b.updated_at + interval '1 microsecond')
+			where b.updated_at = $8`,
+			b.DailyUSD, b.LearnerDailyUSD, b.RunsPerMinute, b.ConcurrentRuns, b.FallbackMaxTokens, operatorID, now, changedAt)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return errLimitsChanged
+		}
+		var email string
+		if err := tx.QueryRow(ctx, `select coalesce((select email from ops.operators where id = $1), '')`, operatorID).Scan(&email); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, audit.Entry{
+			At: now, Actor: audit.Operator(operatorID, email), Action: "budgets.set", SubjectType: "budgets", Details: limitChanges(old.Budgets, b),
+		})
+	})
 	return old.Budgets, postgres.Fault(err)
+}
+
+// limitChanges are the limits that differ, for the audit log.
+func limitChanges(before, after Budgets) map[string]any {
+	was, is := before.Values(), after.Values()
+	value := func(s string) any {
+		if s == "" {
+			return nil // no limit
+		}
+		return s
+	}
+	changes := map[string]any{}
+	for field := range is {
+		if was.Get(field) != is.Get(field) {
+			changes[field] = audit.Change{From: value(was.Get(field)), To: value(is.Get(field))}
+		}
+	}
+	return changes
 }
 
 var errLimitsChanged = fault.New(fault.Conflict, "Somebody else has changed the limits meanwhile.")
