@@ -45,6 +45,7 @@ var mayImport = map[string]string{
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
 	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
+	"internal/rollup":               "internal/postgres",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/history":              "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
@@ -65,7 +66,7 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
+		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/rollup internal/usage internal/history internal/demo",
 }
 
 func TestImports(t *testing.T) {

@@ -23,6 +23,7 @@
 //	key             learners' keys and fallback keys: which one pays
 //	run             one prompt to several models: policy, record, answer
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
+//	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs; only reads
 //	demo            made-up data for a first look
