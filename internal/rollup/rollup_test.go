@@ -254,69 +254,67 @@ func TestSumsEqualTheRows(t *testing.T) {
 	same(t, pool, berlin, 45)
 }
 
-// Writers whose transactions end late, late rows, changes, and two rollers, at the
+// Writers whose transactions end late, changes, late rows and two rollers, at the
 // very moment at which a quarter of an hour becomes old enough to be summed.
 func TestSumsAreExactWhileOthersWrite(t *testing.T) {
 	pool := pgtest.Database(t)
 	months(t, pool)
-	// The quarter that ends at edge may be summed in one second: what is written
-	// before that moment leaves no mark, and may be committed after it.
-	edge := time.Now().Add(-3 * time.Hour).Truncate(slotLength)
-	fresh := time.Until(edge)*-1 + time.Second
-	for _, trigger := range []string{
-		`create or replace trigger mark_usage_insert after insert on public.prompt_attempts for each row
-		 when (new.created_at < clock_timestamp() - interval '%d microseconds') execute function ops.mark_usage()`,
-		`create or replace trigger mark_usage_update after update on public.prompt_attempts for each row
-		 when (old.created_at < clock_timestamp() - interval '%d microseconds') execute function ops.mark_usage()`,
-		`create or replace trigger mark_usage_delete after delete on public.prompt_attempts for each row
-		 when (old.created_at < clock_timestamp() - interval '%d microseconds') execute function ops.mark_usage()`,
-	} {
-		exec(t, pool, fmt.Sprintf(trigger, fresh.Microseconds()))
-	}
-	stop := time.Now().Add(4 * time.Second)
-	var all sync.WaitGroup
-	for i := range 4 {
-		all.Go(func() { // writers: each transaction takes up to a second after its last statement
-			r := rand.New(rand.NewPCG(7, uint64(i)))
-			for time.Now().Before(stop) {
-				_ = postgres.InTx(within(t), pool, func(tx pgx.Tx) error {
-					insert(t, tx, r, 5, edge.Add(-slotLength), edge.Add(2*slotLength))
-					if r.IntN(3) == 0 {
-						exec(t, tx, `update public.prompt_attempts set cost_usd = coalesce(cost_usd, 0) + 1 where run_id in (select run_id from public.prompt_attempts order by random() limit 1) and team_id = $1`, teams[i%2])
-					}
-					time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
-					if r.IntN(5) == 0 {
-						return context.Canceled
-					}
-					return nil
-				})
-			}
-		})
-	}
 	summed := 0
-	for range 2 {
-		roller := newRoller(pool, time.UTC)
-		roller.fresh = fresh
-		all.Go(func() {
-			for time.Now().Before(stop) {
-				roll(t, roller)
-				time.Sleep(50 * time.Millisecond)
-			}
-		})
-	}
-	for time.Now().Before(stop) {
-		plan := same(t, pool, time.UTC, 2)
-		summed += len(plan.Slots)
-		if t.Failed() {
-			break
+	for round := range 4 {
+		// The quarter that ends at edge may be summed in half a second: what is
+		// written before that moment leaves no mark, and is committed after it.
+		edge := time.Now().Add(-time.Duration(3+round) * time.Hour).Truncate(slotLength)
+		fresh := time.Since(edge) + 500*time.Millisecond
+		setFresh(t, pool, fresh)
+		stop := time.Now().Add(2 * time.Second)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
+				for once := true; once || i == 0 && round%2 == 0 && time.Now().Before(stop); once = false { // the first one goes on with late rows, the others leave nothing that could set it right
+					_ = postgres.InTx(within(t), pool, func(tx pgx.Tx) error {
+						insert(t, tx, r, 3, edge.Add(-slotLength), edge.Add(slotLength/2))
+						if i == 1 {
+							exec(t, tx, `update public.prompt_attempts set cost_usd = coalesce(cost_usd, 0) + 1 where team_id = $1`, teams[0])
+						}
+						time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond)
+						if i == 2 {
+							return context.Canceled
+						}
+						return nil
+					})
+				}
+			})
 		}
+		for range 2 {
+			roller := newRoller(pool, time.UTC)
+			roller.fresh = fresh
+			all.Go(func() {
+				for time.Now().Before(stop) {
+					roll(t, roller)
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+		}
+		for time.Now().Before(stop) && !t.Failed() {
+			plan := same(t, pool, time.UTC, 2)
+			summed += len(plan.Slots)
+		}
+		all.Wait()
+		same(t, pool, time.UTC, 2)
 	}
-	all.Wait()
-	roller := newRoller(pool, time.UTC)
-	roller.fresh = fresh
-	roll(t, roller)
-	if plan := same(t, pool, time.UTC, 2); summed+len(plan.Slots) == 0 {
+	if summed == 0 {
 		t.Error("nothing was ever summed")
+	}
+}
+
+// setFresh makes the triggers take rows for late that are older than fresh.
+func setFresh(t testing.TB, pool *pgxpool.Pool, fresh time.Duration) {
+	t.Helper()
+	for event, row := range map[string]string{"insert": "new", "update": "old", "delete": "old"} {
+		exec(t, pool, fmt.Sprintf(`
+			create or replace trigger mark_usage_%s after %[1]s on public.prompt_attempts for each row
+			when (%s.created_at < clock_timestamp() - interval '%d microseconds') execute function ops.mark_usage()`, event, row, fresh.Microseconds()))
 	}
 }
 
