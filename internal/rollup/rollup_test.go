@@ -262,8 +262,9 @@ func TestSumsAreExactWhileOthersWrite(t *testing.T) {
 	summed := 0
 	for round := range 4 {
 		// The quarter that ends at edge may be summed in half a second: what is
-		// written before that moment leaves no mark, and is committed after it.
-		edge := time.Now().Add(-time.Duration(3+round) * time.Hour).Truncate(slotLength)
+		// written before that moment leaves no mark, and is committed after it. Fresh only
+		// ever shrinks: what was summed stays what leaves marks.
+		edge := time.Now().Add(-time.Duration(6-round) * time.Hour).Truncate(slotLength)
 		fresh := time.Since(edge) + 500*time.Millisecond
 		setFresh(t, pool, fresh)
 		stop := time.Now().Add(2 * time.Second)
@@ -273,7 +274,7 @@ func TestSumsAreExactWhileOthersWrite(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
 				for once := true; once || i == 0 && round%2 == 0 && time.Now().Before(stop); once = false { // the first one goes on with late rows, the others leave nothing that could set it right
 					_ = postgres.InTx(within(t), pool, func(tx pgx.Tx) error {
-						insert(t, tx, r, 3, edge.Add(-slotLength), edge.Add(slotLength/2))
+						insert(t, tx, r, 3, edge.Add(-40*time.Millisecond), edge) // the last of the quarter: only these come in time
 						if i == 1 {
 							exec(t, tx, `update public.prompt_attempts set cost_usd = coalesce(cost_usd, 0) + 1 where team_id = $1`, teams[0])
 						}
