@@ -45,7 +45,7 @@ var mayImport = map[string]string{
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
 	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
-	"internal/rollup":               "internal/postgres",
+	"internal/rollup":               "internal/fault internal/postgres",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/history":              "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",

@@ -28,6 +28,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
+	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/run"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -228,6 +229,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
 	loops.Go(func() error { return presence.Run(ctx) })
+	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })

@@ -32,6 +32,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -91,18 +92,39 @@ func (r *Roller) RunOnce(ctx context.Context) error {
 }
 
 // Rebuild drops all sums and makes them anew. Pages read the rows meanwhile.
-func (r *Roller) Rebuild(ctx context.Context) error {
-	err := postgres.InTx(ctx, r.db, func(tx pgx.Tx) error {
+//
+// It returns how many days of zones there are sums of. A transaction that writes
+// and does not end keeps it waiting; it is then fault.Unavailable after a minute.
+func (r *Roller) Rebuild(ctx context.Context) (days int, err error) {
+	err = postgres.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext('ops.usage_sums'))`); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `delete from ops.usage_sums; delete from ops.usage_periods`)
+		_, err := tx.Exec(ctx, `
+			with gone as (delete from ops.usage_periods)
+			delete from ops.usage_sums`)
 		return err
 	})
 	if err != nil {
-		return postgres.Fault(fmt.Errorf("drop usage sums: %w", err))
+		return 0, postgres.Fault(fmt.Errorf("drop usage sums: %w", err))
 	}
-	return r.RunOnce(ctx)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if err := r.RunOnce(ctx); err != nil {
+			return 0, err
+		}
+		var empty bool
+		err := r.db.QueryRow(ctx, `
+			select not exists (select from public.prompt_attempts where created_at < now() - interval '3 days'),
+			       (select count(*) from ops.usage_periods where zone <> '')`).Scan(&empty, &days)
+		switch {
+		case err != nil:
+			return 0, postgres.Fault(fmt.Errorf("count usage sums: %w", err))
+		case days > 0 || empty:
+			return days, nil
+		case time.Now().After(deadline):
+			return 0, fault.New(fault.Unavailable, "A transaction that writes to the database has not ended for a minute: nothing can be summed before it does.")
+		}
+	}
 }
 
 // period is what a sum covers: a quarter of an hour (zone "") or a day.
