@@ -144,7 +144,7 @@ type listedOperator struct {
 }
 
 func (p *program) listOperators(ctx context.Context, store *account.Store, asJSON bool) error {
-	list, err := store.ListAll(ctx, time.Now())
+	list, err := store.List(ctx, time.Now())
 	if err != nil {
 		return err
 	}

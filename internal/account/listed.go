@@ -36,9 +36,9 @@ const listedColumns = operatorColumns + `,
 	from ops.operators o
 	left join auth.users u on u.id = o.learner_id`
 
-// ListAll returns all operators: those who may sign in before those who are
+// List returns all operators: those who may sign in before those who are
 // disabled, by e-mail address.
-func (s *Store) ListAll(ctx context.Context, now time.Time) ([]Listed, error) {
+func (s *Store) List(ctx context.Context, now time.Time) ([]Listed, error) {
 	rows, _ := s.db.Query(ctx, `
 		select`+listedColumns+`
 		order by o.disabled_at is not null, lower(o.email)`, now, now.Add(-SessionIdle))

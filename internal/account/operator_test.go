@@ -79,11 +79,11 @@ func TestFind(t *testing.T) {
 	bob := makeAdmin(t, s, "bob@example.org")
 	ada := makeAdmin(t, s, "ada@example.org")
 
-	list, err := s.List(ctx)
+	list, err := s.List(ctx, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Operator{ada, bob}, list); diff != "" {
+	if diff := cmp.Diff([]Listed{{Operator: ada, Leads: []string{}}, {Operator: bob, Leads: []string{}}}, list); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
 	if got, err := s.Find(ctx, ada.ID); err != nil || got.Email != ada.Email {

@@ -121,19 +121,6 @@ func (s *Store) EnsureFirstAdmin(ctx context.Context, email string, now time.Tim
 	return operator, created, nil
 }
 
-// List returns all operators, also disabled ones, by e-mail address.
-func (s *Store) List(ctx context.Context) ([]Operator, error) {
-	rows, _ := s.db.Query(ctx, `
-		select`+operatorColumns+`
-		from ops.operators o
-		order by lower(o.email)`)
-	operators, err := pgx.CollectRows(rows, pgx.RowToStructByName[Operator])
-	if err != nil {
-		return nil, postgres.Fault(fmt.Errorf("list operators: %w", err))
-	}
-	return operators, nil
-}
-
 // Find returns an operator, also a disabled one; fault.NotFound if there is none.
 func (s *Store) Find(ctx context.Context, id uuid.UUID) (Operator, error) {
 	return found(one[Operator](ctx, s.db, `
