@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,8 +153,9 @@ func operatorForm(form url.Values) views.OperatorForm {
 // the field learner, when there is none who may be used.
 func (s *Server) newOperator(ctx context.Context, f views.OperatorForm) (account.NewOperator, error) {
 	n := account.NewOperator{Email: f.Email, Name: f.Name, Role: account.Role(f.Role), Timezone: f.Timezone}
-	refuse := func(message string) error {
-		return fault.InvalidFields([]fault.Field{{Field: "learner", Message: message}})
+	refuse := func(message string) error { // and all else that is wrong
+		bad := slices.DeleteFunc(n.Check(), func(f fault.Field) bool { return f.Field == "learnerId" })
+		return fault.InvalidFields(append(bad, fault.Field{Field: "learner", Message: message}))
 	}
 	if f.Learner == "" {
 		return n, nil

@@ -104,7 +104,7 @@ func (s *Server) teamSwitch(c echo.Context) *views.TeamSwitch {
 		if id != "" {
 			href.Set("team", id)
 		}
-		return views.TeamChoice{Label: label, Href: strings.TrimSuffix(at+"?"+href.Encode(), "?"), Current: id == teams.Chosen}
+		return views.TeamChoice{ID: id, Label: label, Href: strings.TrimSuffix(at+"?"+href.Encode(), "?"), Current: id == teams.Chosen}
 	}
 	if chosen != nil {
 		teams.Now, teams.Chosen = chosen.Name, chosen.ID.String()

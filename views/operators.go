@@ -146,3 +146,23 @@ func (o OperatorRow) title() string {
 	}
 	return o.Email
 }
+
+// about is what the heading leaves out.
+func (p OperatorPage) about() string {
+	about := p.Role
+	if p.Name != "" {
+		about = p.Email + " · " + about
+	}
+	if p.You {
+		about += " · this is you"
+	}
+	return about
+}
+
+// roleNote says what somebody new is.
+func (p OneTimeLinkPage) roleNote() string {
+	if p.Created {
+		return ", who is " + p.Role + " now"
+	}
+	return ""
+}

@@ -40,6 +40,7 @@ type TeamSwitch struct {
 
 // TeamChoice is this page, of another team or of all.
 type TeamChoice struct {
+	ID      string // "" for all
 	Label   string
 	Href    string
 	Current bool

@@ -80,8 +80,8 @@ type NewOperator struct {
 	Password  string // empty: none yet, the first sign-in is by a link
 }
 
-// check lists every unacceptable field.
-func (n NewOperator) check() []fault.Field {
+// Check lists every unacceptable field; Create and Edit refuse them.
+func (n NewOperator) Check() []fault.Field {
 	var bad []fault.Field
 	if normalEmail(n.Email) == "" {
 		bad = append(bad, fault.Field{Field: "email", Message: "must be an e-mail address such as ada@example.org"})

@@ -42,7 +42,7 @@ func TestNewOperatorCheck(t *testing.T) {
 			n := good
 			test.change(&n)
 			var fields []string
-			for _, f := range n.check() {
+			for _, f := range n.Check() {
 				fields = append(fields, f.Field)
 			}
 			if diff := cmp.Diff(test.want, fields); diff != "" {

@@ -49,7 +49,7 @@ func noOperator() *fault.Error {
 // Create adds an operator. It is fault.Invalid with every bad field, and
 // fault.Conflict when another operator has the address.
 func (s *Store) Create(ctx context.Context, by audit.Actor, n NewOperator, now time.Time) (operator Operator, err error) {
-	if bad := n.check(); bad != nil {
+	if bad := n.Check(); bad != nil {
 		return Operator{}, fault.InvalidFields(bad)
 	}
 	var hash *string
@@ -187,7 +187,7 @@ func (s *Store) SetPassword(ctx context.Context, by audit.Actor, id uuid.UUID, p
 // or the last admin who is not disabled and would not be one any more.
 func (s *Store) Edit(ctx context.Context, by audit.Actor, seen Operator, n NewOperator, now time.Time) (operator Operator, err error) {
 	n.Email, n.Password = seen.Email, ""
-	if bad := n.check(); bad != nil {
+	if bad := n.Check(); bad != nil {
 		return Operator{}, fault.InvalidFields(bad)
 	}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {

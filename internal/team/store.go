@@ -78,7 +78,7 @@ func (s *Store) Find(ctx context.Context, id uuid.UUID, search string, now time.
 	}
 	err = s.db.QueryRow(ctx, `
 		select (select count(*) from public.team_templates where team_id = $1),
-		       (select count(*) from (select from public.prompt_runs where team_id = $1 limit $2) some)`, id, RunLimit).Scan(&team.Templates, &team.Runs)
+		       (select count(*) from (select from public.prompt_runs where team_id = $1 limit $2) counted)`, id, RunLimit).Scan(&team.Templates, &team.Runs)
 	if err != nil {
 		return Team{}, postgres.Fault(fmt.Errorf("find team: %w", err))
 	}
