@@ -90,7 +90,7 @@ func everyPage(t *testing.T) []shown {
 		{name: "operators", site: staff, who: boss, path: "/settings/operators", main: "form[action='/settings/operators'] button", says: "Leads no team"},
 		{name: "operators-refused", site: staff, who: boss, path: "/settings/operators", do: refusedOperator, main: "form[action='/settings/operators'] button", says: "is the address of no learner", errs: "422"},
 		{name: "operator", site: staff, who: boss, path: "/settings/operators/" + fay, main: "form[action$=disable] button", says: "Keep them out"},
-		{name: "operator-link", site: staff, who: boss, path: "/settings/operators/" + fay, do: newLink, main: "[data-copy]", says: "It works once"},
+		{name: "operator-link", site: staff, who: boss, path: "/settings/operators/" + fay, do: newLink, main: "[data-copy]", says: "It signs in once"},
 		{name: "teams", site: staff, who: boss, path: "/settings/teams", main: "form[action='/settings/teams'] button", says: "Make a team"},
 		{name: "teams-none", site: empty, who: newcomer, path: "/settings/teams", main: "form[action='/settings/teams'] button", says: "There are no teams"},
 		{name: "team", site: staff, who: boss, path: "/settings/teams/" + staff.first("select id::text from public.teams order by name limit 1"), main: "form[action$=name] button", says: "Prompts are private"},
@@ -149,7 +149,7 @@ func refusedOperator(b *tab) {
 
 func newLink(b *tab) {
 	js[any](b, `document.querySelector("form[action$=link]").submit(), 0`)
-	b.shows("main", "It works once")
+	b.shows("main", "It signs in once")
 	b.settle()
 }
 

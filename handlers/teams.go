@@ -174,7 +174,8 @@ func (s *Server) renderTeam(c echo.Context, id uuid.UUID, form url.Values, refus
 	zone := s.zone(c)
 	page := views.TeamPage{
 		TeamRow: teamRow(t.Summary), Created: views.MomentOf(t.CreatedAt, zone), Search: search,
-		Templates: plural(int64(t.Templates), "template", "templates"), Runs: plural(t.Runs, "run", "runs"),
+		Memberships: plural(int64(t.Members), "membership", "memberships"),
+		Templates:   plural(int64(t.Templates), "template", "templates"), Runs: plural(t.Runs, "run", "runs"),
 		Rename: t.Name, Email: form.Get("email"), AsLead: form.Get("role") == string(team.Lead), Problems: problems, Problem: problem,
 	}
 	page.Page = s.page(c, "Team "+t.Name)

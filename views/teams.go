@@ -3,6 +3,7 @@ package views
 import (
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/a-h/templ"
 )
@@ -32,17 +33,18 @@ type TeamRow struct {
 type TeamPage struct {
 	Page
 	TeamRow
-	Created   Moment
-	People    []TeamPerson
-	Shown     string // "200 of 1,024" where not all are; "" when they are
-	Search    string
-	Templates string // shared with it: "3 templates"
-	Runs      string // made for it: "1,024 runs", "more than 10,000 runs"
-	Rename    string // what was typed
-	Email     string // what was typed
-	AsLead    bool   // what was chosen
-	Problems  map[string]string
-	Problem   string // why nothing was changed; "" when all is well
+	Created     Moment
+	Memberships string // "20 memberships"
+	People      []TeamPerson
+	Shown       string // "200 of 1,024" where not all are; "" when they are
+	Search      string
+	Templates   string // shared with it: "3 templates"
+	Runs        string // made for it: "1,024 runs", "more than 10,000 runs"
+	Rename      string // what was typed
+	Email       string // what was typed
+	AsLead      bool   // what was chosen
+	Problems    map[string]string
+	Problem     string // why nothing was changed; "" when all is well
 }
 
 // TeamPerson is a member.
@@ -61,6 +63,12 @@ func (p TeamPerson) name() string {
 	}
 	return p.Email
 }
+
+// account is the name before the @ of its address, host the rest, which may stand
+// on a line of its own.
+func (p TeamPerson) account() string { return strings.TrimSuffix(p.name(), p.host()) }
+
+func (p TeamPerson) host() string { return p.Email[max(strings.LastIndexByte(p.Email, '@'), 0):] }
 
 // pageHref is the address of a page of the list.
 func (p TeamsPage) pageHref(at int) string {
