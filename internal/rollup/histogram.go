@@ -29,6 +29,14 @@ func (h *Histogram) Add(packed []byte) {
 	}
 }
 
+// AddDurations adds durations in milliseconds, as ops.pack_durations does it.
+func (h *Histogram) AddDurations(durations []int32) {
+	for _, ms := range durations {
+		h.counts[min(int(math.Log(float64(max(ms, 1)))/math.Log(Growth)), buckets-1)]++
+	}
+	h.total += int64(len(durations))
+}
+
 // Merge adds another histogram.
 func (h *Histogram) Merge(o *Histogram) {
 	for i, n := range o.counts {

@@ -20,6 +20,14 @@ type Plan struct {
 	To    []time.Time
 }
 
+// mostSpans is how many spans of rows are worth reading one by one.
+const mostSpans = 40
+
+// Rows is the plan that reads every row.
+func Rows(from, to time.Time) Plan {
+	return Plan{From: []time.Time{from}, To: []time.Time{to}}
+}
+
 // NewPlan plans for a span whose days begin at boundaries, the last of which is its
 // end, in a zone.
 func NewPlan(ctx context.Context, tx pgx.Tx, zone *time.Location, boundaries []time.Time) (Plan, error) {
@@ -61,6 +69,9 @@ func NewPlan(ctx context.Context, tx pgx.Tx, zone *time.Location, boundaries []t
 			from = slots[at].to
 		}
 		plan.rows(from, to)
+	}
+	if len(plan.From) > mostSpans { // very much has just changed
+		return Rows(boundaries[0], boundaries[len(boundaries)-1]), nil
 	}
 	return plan, nil
 }

@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -328,12 +327,11 @@ func sum(ctx context.Context, tx pgx.Tx, p period) error {
 	if _, err := tx.Exec(ctx, `insert into ops.usage_periods (zone, starts_at, ends_at) values ($1, $2, $3)`, p.zone, p.from, p.to); err != nil {
 		return err
 	}
-	columns := strings.Join(SumColumns, ", ")
 	_, err := tx.Exec(ctx, `
 		with attempts as materialized (
 		  select * from public.prompt_attempts where created_at >= $3 and created_at < $4
 		)
-		insert into ops.usage_sums (zone, starts_at, kind, provider, model, subject_id, key_source, `+columns+`, latency, first_token)
+		insert into ops.usage_sums (zone, starts_at, kind, provider, model, subject_id, key_source, `+SumColumns+`, latency, first_token)
 		select $1::text, $2::timestamptz, 'model', provider, model, null::uuid, coalesce(key_source, ''), `+Sums+`, `+Latencies+`
 		from attempts group by provider, model, key_source
 		union all

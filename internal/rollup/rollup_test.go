@@ -96,7 +96,7 @@ type line struct{ Key, Sums string }
 
 var sumsOf = `concat_ws(' ', ` + func() string {
 	var all []string
-	for _, c := range SumColumns {
+	for _, c := range strings.Split(SumColumns, ", ") {
 		all = append(all, "sum("+c+")")
 	}
 	return strings.Join(all, ", ")
@@ -117,7 +117,7 @@ func read(t testing.TB, pool *pgxpool.Pool, zone *time.Location, boundaries []ti
 			}
 			return pgx.CollectRows(rows, pgx.RowToStructByName[line])
 		}
-		columns := strings.Join(SumColumns, ", ")
+		columns := SumColumns
 		planned, err = lines(`
 			select concat_ws(' ', day, kind, provider, model, key_source, subject_id) as key, `+sumsOf+` as sums
 			from (

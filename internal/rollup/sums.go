@@ -1,9 +1,7 @@
 package rollup
 
 // SumColumns are the columns of ops.usage_sums that Sums computes, in its order.
-var SumColumns = []string{
-	"runs", "attempts", "running", "errors", "cancelled", "input", "cached_input", "cache_write", "output", "reasoning", "unknown_usage", "cost", "unpriced",
-}
+const SumColumns = `runs, attempts, running, errors, cancelled, input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced`
 
 // Sums computes SumColumns from rows of prompt_attempts. It is the one definition
 // of what is counted as what, whether it is summed ahead or when a page is read.
