@@ -65,7 +65,7 @@ func (r *Roller) Run(ctx context.Context) error {
 	ticker := time.NewTicker(everySoOft)
 	defer ticker.Stop()
 	for {
-		if err := r.RunOnce(ctx); err != nil && ctx.Err() == nil {
+		if _, err := r.RunOnce(ctx); err != nil && ctx.Err() == nil {
 			r.log.Warn("usage_not_summed", "error", err)
 		}
 		select {
@@ -76,16 +76,25 @@ func (r *Roller) Run(ctx context.Context) error {
 	}
 }
 
+// progress is how far a round came.
+type progress int
+
+const (
+	waiting  progress = iota // another node is at it, or a transaction that writes has not ended
+	more                     // there is more to sum
+	upToDate                 // everything is summed that can be by now
+)
+
 // RunOnce drops the sums that changes made wrong, and sums what can be summed by
-// now. The first time that is everything there is: ten million attempts take some
-// minutes, in transactions of a week each.
-func (r *Roller) RunOnce(ctx context.Context) error {
+// now; done says that it got to the end. The first time that is everything there
+// is: ten million attempts take some minutes, in transactions of a week each.
+func (r *Roller) RunOnce(ctx context.Context) (done bool, err error) {
 	if _, err := r.round(ctx); err != nil { // notes the time
-		return err
+		return false, err
 	}
 	for {
-		if more, err := r.round(ctx); err != nil || !more {
-			return err
+		if reached, err := r.round(ctx); err != nil || reached != more {
+			return reached == upToDate, err
 		}
 	}
 }
@@ -107,23 +116,19 @@ func (r *Roller) Rebuild(ctx context.Context) (days int, err error) {
 	if err != nil {
 		return 0, postgres.Fault(fmt.Errorf("drop usage sums: %w", err))
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if err := r.RunOnce(ctx); err != nil {
-			return 0, err
-		}
-		var empty bool
-		err := r.db.QueryRow(ctx, `
-			select not exists (select from public.prompt_attempts where created_at < now() - interval '3 days'),
-			       (select count(*) from ops.usage_periods where zone <> '')`).Scan(&empty, &days)
-		switch {
-		case err != nil:
-			return 0, postgres.Fault(fmt.Errorf("count usage sums: %w", err))
-		case days > 0 || empty:
-			return days, nil
-		case time.Now().After(deadline):
+	done := false
+	for deadline := time.Now().Add(time.Minute); !done; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
 			return 0, fault.New(fault.Unavailable, "A transaction that writes to the database has not ended for a minute: nothing can be summed before it does.")
 		}
+		if done, err = r.RunOnce(ctx); err != nil {
+			return 0, err
+		}
 	}
+	if err := r.db.QueryRow(ctx, `select count(*) from ops.usage_periods where zone <> ''`).Scan(&days); err != nil {
+		return 0, postgres.Fault(fmt.Errorf("count usage sums: %w", err))
+	}
+	return days, nil
 }
 
 // period is what a sum covers: a quarter of an hour (zone "") or a day.
@@ -132,62 +137,68 @@ type period struct {
 	from, to time.Time
 }
 
-// round is one transaction: it notes the time, and sums some periods. more says
-// that there are others. Another node's round at the same time makes it do nothing.
-func (r *Roller) round(ctx context.Context) (more bool, err error) {
+// round is one transaction: it notes the time, and sums some periods. Another
+// node's round at the same time makes it do nothing.
+func (r *Roller) round(ctx context.Context) (progress, error) {
 	tx, err := r.db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
-		return false, postgres.Fault(err)
+		return waiting, postgres.Fault(err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	more, err = r.inRound(ctx, tx)
+	reached, err := r.inRound(ctx, tx)
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "40001" || pgErr.Code == "23505") {
-		return false, nil // another node was first: next time
+		return waiting, nil // another node was first: next time
 	}
 	if err != nil {
-		return false, postgres.Fault(fmt.Errorf("sum usage: %w", err))
+		return waiting, postgres.Fault(fmt.Errorf("sum usage: %w", err))
 	}
-	return more, nil
+	return reached, nil
 }
 
-func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (more bool, err error) {
+func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	var mine bool
 	if err := tx.QueryRow(ctx, `select pg_try_advisory_xact_lock(hashtext('ops.usage_sums'))`).Scan(&mine); err != nil || !mine {
-		return false, err
+		return waiting, err
 	}
 	if _, err := tx.Exec(ctx, `
 		select set_config('work_mem', '64MB', true), set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
-		return false, err
+		return waiting, err
 	}
 	horizon, err := r.horizon(ctx, tx)
 	if err != nil {
-		return false, err
+		return waiting, err
 	}
-	if err := dropMarked(ctx, tx); err != nil {
-		return false, err
+	if err := dropMarked(ctx, tx); err != nil || horizon.IsZero() {
+		return waiting, err
 	}
 	if _, err := tx.Exec(ctx, `
 		with old as (delete from ops.usage_periods where zone = '' and starts_at < $1)
 		delete from ops.usage_sums where zone = '' and starts_at < $1`, horizon.Add(-slotsKept)); err != nil {
-		return false, err
+		return waiting, err
 	}
 	var oldest *time.Time
-	if err := tx.QueryRow(ctx, `select min(created_at) from public.prompt_attempts`).Scan(&oldest); err != nil || oldest == nil {
-		return false, err
+	if err := tx.QueryRow(ctx, `select min(created_at) from public.prompt_attempts`).Scan(&oldest); err != nil {
+		return waiting, err
 	}
-	todo, more, err := r.todo(ctx, tx, *oldest, horizon)
+	if oldest == nil {
+		return upToDate, nil
+	}
+	todo, all, err := r.todo(ctx, tx, *oldest, horizon)
 	if err != nil {
-		return false, err
+		return waiting, err
 	}
 	for _, p := range todo {
 		if err := sum(ctx, tx, p); err != nil {
-			return false, err
+			return waiting, err
 		}
 	}
-	return more, nil
+	if !all {
+		return more, nil
+	}
+	return upToDate, nil
 }
 
 // horizon returns the moment up to which every row that came in time is visible to
@@ -230,11 +241,8 @@ func dropMarked(ctx context.Context, tx pgx.Tx) error {
 }
 
 // todo lists what is to be summed next: quarters of an hour first, since pages of
-// today wait for them, then days, the newest first.
-func (r *Roller) todo(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []period, more bool, err error) {
-	if horizon.IsZero() {
-		return nil, false, nil
-	}
+// today wait for them, then days, the newest first. all says that there is no more.
+func (r *Roller) todo(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []period, all bool, err error) {
 	zones, err := r.zones(ctx, tx)
 	if err != nil {
 		return nil, false, err
@@ -269,12 +277,12 @@ func (r *Roller) todo(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time)
 				continue
 			}
 			if days++; days > daysAtOnce {
-				return todo, true, nil
+				return todo, false, nil
 			}
 			todo = append(todo, period{z.String(), from, to})
 		}
 	}
-	return todo, false, nil
+	return todo, true, nil
 }
 
 // zones are those whose days are summed.
