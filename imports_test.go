@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify internal/team",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -37,7 +37,8 @@ var mayImport = map[string]string{
 	// The nouns. An arrow points one way only, from what happens to what it needs.
 	"internal/audit":                "internal/postgres internal/fault",
 	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit",
-	"internal/account":              "internal/fault internal/postgres",
+	"internal/account":              "internal/fault internal/postgres internal/audit",
+	"internal/team":                 "internal/fault internal/postgres internal/audit",
 	"internal/learner":              "internal/fault internal/postgres",
 	"internal/provider":             "internal/fault internal/postgres",
 	"internal/provider/sandbox":     "",
@@ -46,7 +47,8 @@ var mayImport = map[string]string{
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price",
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
-	"internal/usage":                "internal/fault internal/postgres internal/price",
+	"internal/rollup":               "internal/fault internal/postgres",
+	"internal/usage":                "internal/fault internal/postgres internal/price internal/rollup",
 	"internal/history":              "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
@@ -67,7 +69,8 @@ var onlyIn = map[string]string{
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/audit internal/notify internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
+		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
+		"internal/rollup internal/usage internal/history internal/demo",
 }
 
 func TestImports(t *testing.T) {

@@ -18,12 +18,14 @@
 //	audit           the log of what operators do, each entry chained to the one before
 //	notify          e-mail, Slack and webhook, sent from an outbox
 //	account         operators: passwords, sessions, roles, one-time links
+//	team            teams of learners as admins look after them: who is in, who leads
 //	learner         access tokens of the people who send prompts, and their teams
 //	provider        one wire adapter per file, what failures mean, a sandbox
 //	price           what a token costs, and since when
 //	key             learners' keys and fallback keys: which one pays
 //	run             one prompt to several models: policy, record, answer
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
+//	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs; only reads
 //	demo            made-up data for a first look

@@ -16,8 +16,8 @@ import (
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
 	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/handlers"
@@ -52,7 +52,7 @@ func everyPage(t *testing.T) []shown {
 	marta := full.session(named(full, "marta@example.org", "Marta Lindqvist"))
 	empty := newSite(t)
 	fresh := empty.operator("new@example.org", account.RoleAdmin, "")
-	link, err := empty.Accounts.CreateLink(t.Context(), fresh.ID, time.Hour, empty.Clock.Now())
+	link, err := empty.Accounts.CreateLink(t.Context(), audit.CommandLine, fresh.ID, time.Hour, empty.Clock.Now())
 	must(t, err)
 	newcomer := empty.session(fresh)
 	lead := full.session(full.operator("lead@example.org", account.RoleTeamLead, ""))
@@ -74,6 +74,8 @@ func everyPage(t *testing.T) []shown {
 	told.notifications()
 	busy := newSite(t)
 	nora := busy.session(busy.auditedBy("nora@example.org"))
+	staff := newSite(t).withDemo()
+	boss, linus, fay := staff.staff()
 
 	return []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
@@ -100,17 +102,82 @@ func everyPage(t *testing.T) []shown {
 		{name: "audit", site: busy, who: nora, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "The log is whole"},
 		{name: "audit-refused", site: busy, who: nora, path: "/settings/audit?from=soon&id=main", main: "#from", says: "could not be used", errs: "422"},
 		{name: "audit-none", site: empty, who: newcomer, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "Nothing has been done yet"},
+		{name: "operators", site: staff, who: boss, path: "/settings/operators", main: "form[action='/settings/operators'] button", says: "Leads no team"},
+		{name: "operators-refused", site: staff, who: boss, path: "/settings/operators", do: refusedOperator, main: "form[action='/settings/operators'] button", says: "is the address of no learner", errs: "422"},
+		{name: "operator", site: staff, who: boss, path: "/settings/operators/" + fay, main: "form[action$=disable] button", says: "Keep them out"},
+		{name: "operator-link", site: staff, who: boss, path: "/settings/operators/" + fay, do: newLink, main: "[data-copy]", says: "It signs in once"},
+		{name: "teams", site: staff, who: boss, path: "/settings/teams", main: "form[action='/settings/teams'] button", says: "Make a team"},
+		{name: "teams-none", site: empty, who: newcomer, path: "/settings/teams", main: "form[action='/settings/teams'] button", says: "There are no teams"},
+		{name: "team", site: staff, who: boss, path: "/settings/teams/" + staff.first("select id::text from public.teams order by name limit 1"), main: "form[action$=name] button", says: "Prompts are private"},
+		{name: "team-empty", site: staff, who: boss, path: "/settings/teams/" + staff.first("select id::text from public.teams where name = 'Nobody’s'"), do: deleteUnconfirmed, main: "form[action$=delete] button", says: "must be the team’s name", errs: "422"},
+		{name: "sessions", site: staff, who: boss, path: "/account/sessions", main: "main form button", says: "End all others"},
+		{name: "lead-usage", site: staff, who: linus, path: "/usage", do: openTeams, main: "[data-team]", says: "All my teams"},
 		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
-		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
+		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "You do not lead a team at the moment", errs: "403"},
 		{name: "error", site: broken, who: unlucky, path: "/usage", main: "main a", says: "Something went wrong on our side", errs: "500"},
 	}
 }
 
 func named(s *site, email, name string) account.Operator {
-	operator, err := s.Accounts.Create(s.t.Context(), account.NewOperator{Email: email, Name: name, Role: account.RoleAdmin}, s.Clock.Now())
+	operator, err := s.Accounts.Create(s.t.Context(), audit.CommandLine, account.NewOperator{Email: email, Name: name, Role: account.RoleAdmin}, s.Clock.Now())
 	must(s.t, err)
 	return operator
+}
+
+// staff makes operators of every kind, and returns the sessions of an admin and of
+// a lead of two teams, and the id of a lead of none.
+func (s *site) staff() (admin, lead *http.Cookie, idle string) {
+	s.t.Helper()
+	marta := named(s, "marta@example.org", "Marta Lindqvist")
+	s.operator("new@example.org", account.RoleAdmin, "")
+	rows, err := s.DB.Query(s.t.Context(), `select team_id from public.prompt_attempts where team_id is not null group by 1 order by count(*) desc limit 2`)
+	must(s.t, err)
+	teams, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	must(s.t, err)
+	linus := s.operator("linus@example.org", account.RoleTeamLead, "")
+	for _, id := range teams {
+		s.join(id, *linus.LearnerID, "lead")
+	}
+	s.join(s.team("Nobody’s"), s.learner("member@example.org"), "member")
+	fay := s.operator("fay@example.org", account.RoleTeamLead, "")
+	gone := s.operator("gone@example.org", account.RoleAdmin, "")
+	must(s.t, s.Accounts.Disable(s.t.Context(), audit.CommandLine, gone.ID, s.Clock.Now()))
+	_, err = s.Accounts.CreateLink(s.t.Context(), audit.CommandLine, fay.ID, time.Hour, s.Clock.Now())
+	must(s.t, err)
+	s.session(marta)
+	return s.session(marta), s.session(linus), fay.ID.String()
+}
+
+func (s *site) first(sql string) (value string) {
+	s.t.Helper()
+	must(s.t, s.DB.QueryRow(s.t.Context(), sql).Scan(&value))
+	return value
+}
+
+func refusedOperator(b *tab) {
+	js[any](b, `document.querySelector("#email").value = "ada@", document.querySelector("#learner").value = "nobody@example.org", 0`)
+	js[any](b, `document.querySelector("form[action='/settings/operators']").submit(), 0`)
+	b.shows("main", "is the address of no learner")
+	b.settle()
+}
+
+func newLink(b *tab) {
+	js[any](b, `document.querySelector("form[action$=link]").submit(), 0`)
+	b.shows("main", "It signs in once")
+	b.settle()
+}
+
+func deleteUnconfirmed(b *tab) {
+	js[any](b, `document.querySelector("form[action$=delete]").submit(), 0`)
+	b.shows("main", "must be the team’s name")
+	b.settle()
+}
+
+// openTeams opens the switch between teams, which on a phone is in the sidebar.
+func openTeams(b *tab) {
+	js[any](b, `document.querySelector("details.team-switch").open = true, 0`)
+	js[any](b, `innerWidth < 1024 && document.querySelector("#sidebar").showPopover(), 0`)
 }
 
 func refusedSignIn(b *tab) {

@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/notify"
 	"github.com/promptcademy/promptops/views"
@@ -83,12 +82,6 @@ func (s *Server) sendAgain(c echo.Context) error {
 	}
 	setFlash(c, flashSendingAgain)
 	return c.Redirect(http.StatusSeeOther, channelsPath+"#deliveries")
-}
-
-// actorOf is the operator who asks, for the audit log.
-func actorOf(c echo.Context) audit.Actor {
-	operator := callerOf(c).operator
-	return audit.Operator(operator.ID, operator.Email)
 }
 
 // renderChannels shows the page; form is what was sent for one channel and could

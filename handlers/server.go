@@ -25,6 +25,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
@@ -55,6 +56,7 @@ type Server struct {
 	OwnKeys       *key.OwnKeys
 	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
 	Audit         *audit.Store
+	Teams         *team.Store
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty
@@ -97,6 +99,10 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 	}
 	if operator := callerOf(c).operator; operator != nil {
 		page.Operator = &views.Operator{Name: operator.Name, Email: operator.Email, Role: string(operator.Role), Zone: s.zone(c).String()}
+		if operator.Role == account.RoleTeamLead {
+			page.Teams = s.teamSwitch(c)
+			page.Operator.Leads = page.Teams != nil
+		}
 		page.Demo = s.Demo.Shown(c.Request().Context())
 	}
 	return page

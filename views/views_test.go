@@ -88,7 +88,29 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	audit.Entries[0].Details = AuditDetails(map[string]any{evil: evil, "a": map[string]any{"from": evil, "to": evil}})
 	audit.Filters.Action, audit.Filters.Actions, audit.Filters.SubjectID, audit.Verified.By, audit.Verified.Head = evil, []string{evil}, evil, evil, evil
 
-	for name, page := range map[string]templ.Component{"audit": Audit(audit), "usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run), "channels": Channels(channels)} {
+	operators, operator, team, teams, sessions := operatorsPage(), operatorPage(1), teamPage(), teamsPage(), sessionsPage()
+	operators.Operators[0].Name, operators.Operators[1].Leads, operators.Operators[1].Learner, operators.Form.Email = evil, evil, evil, evil
+	operators.Form.Problems = map[string]string{"email": evil}
+	operator.Name, operator.Form.Learner, operator.Problem, operator.Version = evil, evil, evil, evil
+	team.Name, team.People[0].Email, team.Rename, team.Search, team.Email = evil, evil, evil, evil, evil
+	teams.Teams[0].Name, teams.Teams[0].Leads, teams.Search = evil, evil, evil
+	sessions.Sessions[0].Agent, sessions.Sessions[0].IP, sessions.Sessions[1].Browser = evil, evil, evil
+	led := usagePage(models)
+	led.Operator, led.Teams = leadOperator(), &TeamSwitch{Now: evil, Chosen: evil, Choices: []TeamChoice{{evil, evil, "/usage?team=" + url.QueryEscape(evil), true}}}
+	for name, page := range map[string]templ.Component{
+		"audit":           Audit(audit),
+		"budgets":         Budgets(budgets),
+		"channels":        Channels(channels),
+		"operator":        OperatorDetails(operator),
+		"operators":       Operators(operators),
+		"playground":      Playground(playground),
+		"run":             Run(run),
+		"sessions":        Sessions(sessions),
+		"team":            TeamDetails(team),
+		"teams":           Teams(teams),
+		"usage":           Usage(usage),
+		"usage of a lead": Usage(led),
+	} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -192,12 +214,47 @@ func pages() map[string]templ.Component {
 	noChannels.Channels[2].Problem = "Nothing was saved: what is marked below cannot be used."
 	noChannels.Channels[2].Fields = ChannelFields("webhook", url.Values{"url": {"http://<b>"}}, map[string]string{"url": "This must begin with https://.", "key": "This is too short."})
 
+	oneTeam, twoTeams := usagePage(models), usagePage(models)
+	oneTeam.Operator, oneTeam.Teams, oneTeam.Filters.Teams = leadOperator(), &TeamSwitch{Now: "Design"}, nil
+	twoTeams.Operator, twoTeams.Filters.Teams, twoTeams.Filters.TeamID, twoTeams.Empty = leadOperator(), nil, "b", true
+	twoTeams.Filters.Clear = "/usage?team=b"
+	twoTeams.Teams = &TeamSwitch{Now: "Data & <analysts>", Chosen: "b", Choices: []TeamChoice{
+		{"", "All my teams", "/usage", false}, {"a", "Design", "/usage?team=a", false}, {"b", "Data & <analysts>", "/usage?team=b", true},
+	}}
+	refusedOperators := operatorsPage()
+	refusedOperators.Problem = "Nothing was saved."
+	refusedOperators.Form.Problems = map[string]string{"email": "This is no address.", "learner": "This is nobody.", "role": "This is no role.", "timezone": "This is no zone."}
+	newLink := OneTimeLinkPage{
+		Page: page("Sign-in link", "/settings/operators"), ID: "o2", Email: "linus@example.org", Role: "a team lead", Created: true,
+		Link: "https://ops.example.org/sign-in/link/abc", Until: someMoment(), Hours: "72", Warning: "Leads no team",
+	}
+	disabled := operatorPage(1)
+	disabled.Disabled, disabled.DisabledAt, disabled.LinkUntil, disabled.Sessions = true, someMoment(), nil, ""
+	noTeams := teamsPage()
+	noTeams.Teams, noTeams.Pages, noTeams.Search, noTeams.Problem = nil, 0, "<b>", "This is missing."
+	emptyTeam := teamPage()
+	emptyTeam.People, emptyTeam.Leads, emptyTeam.Shares, emptyTeam.Shown = nil, "", true, ""
+	emptyTeam.Problem, emptyTeam.Problems = "Nothing was saved.", map[string]string{"email": "This is nobody.", "name": "This is missing.", "confirm": "This is not it."}
+
 	return map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
 		"audit":              Audit(auditPage()),
 		"audit-broken":       Audit(brokenAudit()),
 		"audit-empty":        Audit(AuditPage{Page: page("Audit log", "/settings/audit"), CSV: "/settings/audit.csv"}),
+		"usage-lead":         Usage(oneTeam),
+		"usage-lead-two":     Usage(twoTeams),
+		"operators":          Operators(operatorsPage()),
+		"operators-refused":  Operators(refusedOperators),
+		"operator":           OperatorDetails(operatorPage(1)),
+		"operator-you":       OperatorDetails(operatorPage(0)),
+		"operator-disabled":  OperatorDetails(disabled),
+		"operator-link":      OneTimeLink(newLink),
+		"teams":              Teams(teamsPage()),
+		"teams-none":         Teams(noTeams),
+		"team":               TeamDetails(teamPage()),
+		"team-refused":       TeamDetails(emptyTeam),
+		"sessions":           Sessions(sessionsPage()),
 		"budgets":            Budgets(budgetsPage()),
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),

@@ -40,6 +40,7 @@ var commands = []command{
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},
+	{"usage", "rebuild", "make the sums behind AI Usage anew from the attempts", usageSums},
 	{"recover", "[--json]", "close runs as interrupted that no living node runs", recoverRuns},
 	{"version", "", "print the version", showVersion},
 }

@@ -30,7 +30,9 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
+	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
@@ -190,7 +192,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 
 	server := &handlers.Server{
-		Accounts: accounts, Sessions: sessions, Learners: learner.NewStore(f.pool), Verifier: verifier,
+		Accounts: accounts, Sessions: sessions, Teams: team.NewStore(f.pool), Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
@@ -243,6 +245,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
 	loops.Go(func() error { return presence.Run(ctx) })
+	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
 	loops.Go(func() error { return dispatcher.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
@@ -296,7 +299,7 @@ func (p *program) welcome(ctx context.Context, f *foundation, accounts *account.
 	case !f.config.Embedded():
 		fmt.Fprintln(p.stderr, "  Nobody can sign in yet? promptops operator add makes the first operator.")
 	case !operator.HasPassword:
-		link, err := accounts.CreateLink(ctx, operator.ID, firstLinkTTL, time.Now())
+		link, err := accounts.CreateLink(ctx, audit.CommandLine, operator.ID, firstLinkTTL, time.Now())
 		if err != nil {
 			return err
 		}

@@ -37,12 +37,13 @@ func (r Reader) As(learnerID uuid.UUID) Reader {
 // Learner is whom it reads as; nil: it sees everything.
 func (r Reader) Learner() *uuid.UUID { return r.learner }
 
-// Read runs fn in a transaction of its own, which is rolled back: that also takes
-// back the settings where db is a transaction of the caller's. It is
+// Read runs fn in a transaction of its own, all of whose statements see the same
+// moment, and which is rolled back: that also takes back the settings where db is a
+// transaction of the caller's. It is
 // fault.Unavailable when the database is away or a statement took too long; the
 // latter also TookTooLong.
 func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	tx, err := r.db.Begin(ctx)
+	tx, err := r.begin(ctx)
 	if err != nil {
 		return Fault(err)
 	}
@@ -68,6 +69,15 @@ func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
 			int(ReadTimeout.Seconds())).Because(err)
 	}
 	return Fault(err)
+}
+
+func (r Reader) begin(ctx context.Context) (pgx.Tx, error) {
+	if pool, ok := r.db.(interface {
+		BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+	}); ok {
+		return pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	}
+	return r.db.Begin(ctx)
 }
 
 // TookTooLong reports whether err means that a statement was cut off.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 // Report is the answer to a Query. All of it was counted at the same moment,
@@ -76,10 +77,10 @@ type Tokens struct {
 // Total is Input + Output.
 func (t Tokens) Total() int64 { return t.Input + t.Output }
 
-// Latency is how long attempts that were ok took. Each is the duration of a
-// real attempt: the shortest that at least half, or 95 %, did not exceed.
+// Latency is how long attempts that were ok took: the shortest duration that at
+// least half, 95 % or 99 % did not exceed, at most 2 % off (see rollup.Histogram).
 type Latency struct {
-	P50, P95 time.Duration
+	P50, P95, P99 time.Duration
 }
 
 // Ended is the number of attempts that have an outcome.
@@ -129,24 +130,46 @@ func costRatio(part, whole price.USD) float64 {
 	return part.Decimal().Div(whole.Decimal()).InexactFloat64()
 }
 
-// row is what one model did on one day.
+// row is what one model did in a part of a day with keys of one source.
 type row struct {
-	Day      int // from 1
-	Provider string
-	Model    string
-	Sum
-	Durations []int32 // ms; of the attempts that were ok
-	Runs      int64   // of all rows together
+	Day       int // from 1
+	Provider  string
+	Model     string
+	KeySource string
+	Runs      int64
+	Attempts  int64
+	Running   int64
+	Errors    int64
+	Cancelled int64
+	Tokens
+	UnknownUsage int64
+	Cost         price.USD
+	Unpriced     int64
+	Latency      []byte  // packed; see rollup.Histogram
+	Durations    []int32 // ms; of the attempts that were ok, where they are not packed
+}
+
+func (r row) sum() Sum {
+	sum := Sum{
+		Attempts: r.Attempts, Running: r.Running, Errors: r.Errors, Cancelled: r.Cancelled, Tokens: r.Tokens, UnknownUsage: r.UnknownUsage,
+		Cost: r.Cost, Unpriced: r.Unpriced,
+	}
+	if r.KeySource == "fallback" {
+		sum.Fallback, sum.FallbackCost = r.Attempts, r.Cost
+	}
+	return sum
 }
 
 // newReport puts rows together; boundaries are those of Query.
-func newReport(boundaries []time.Time, rows []row) Report {
+func newReport(boundaries []time.Time, rows []row, runs int64) Report {
 	r := Report{Days: make([]Day, len(boundaries)-1)}
+	r.Totals.Runs = runs
 	for i := range r.Days {
 		r.Days[i].Start, r.Days[i].End = boundaries[i], boundaries[i+1]
 	}
 	place := map[[2]string]int{} // of a provider's model in r.Models
-	var durations [][]int32      // by that place
+	var latencies []*rollup.Histogram
+	onDay := map[modelDay]int{} // its place in the day's Models
 	for _, row := range rows {
 		name := [2]string{row.Provider, row.Model}
 		at, ok := place[name]
@@ -154,20 +177,29 @@ func newReport(boundaries []time.Time, rows []row) Report {
 			at = len(r.Models)
 			place[name] = at
 			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model})
-			durations = append(durations, nil)
+			latencies = append(latencies, &rollup.Histogram{})
 		}
-		r.Models[at].add(row.Sum)
-		durations[at] = append(durations[at], row.Durations...)
+		sum := row.sum()
+		r.Models[at].add(sum)
+		latencies[at].Add(row.Latency)
+		latencies[at].AddDurations(row.Durations)
 		day := &r.Days[row.Day-1]
-		day.add(row.Sum)
-		day.Models = append(day.Models, ModelSum{Provider: row.Provider, Model: row.Model, Sum: row.Sum})
-		r.Totals.Runs = row.Runs
+		day.add(sum)
+		in, ok := onDay[modelDay{row.Day, at}]
+		if !ok {
+			in = len(day.Models)
+			onDay[modelDay{row.Day, at}] = in
+			day.Models = append(day.Models, ModelSum{Provider: row.Provider, Model: row.Model})
+		}
+		day.Models[in].add(sum)
 	}
+	var all rollup.Histogram
 	for at := range r.Models {
-		r.Models[at].Latency = latencyOf(durations[at])
+		r.Models[at].Latency = latencyOf(latencies[at])
 		r.Totals.add(r.Models[at].Sum)
+		all.Merge(latencies[at])
 	}
-	r.Totals.Latency = latencyOf(slices.Concat(durations...))
+	r.Totals.Latency = latencyOf(&all)
 
 	slices.SortFunc(r.Models, func(a, b ModelRow) int {
 		return cmp.Or(
@@ -189,15 +221,12 @@ func newReport(boundaries []time.Time, rows []row) Report {
 	return r
 }
 
-// latencyOf sorts the durations, which are in milliseconds.
-func latencyOf(durations []int32) *Latency {
-	if len(durations) == 0 {
+// modelDay is a model, by its place in Report.Models, on a day.
+type modelDay struct{ day, model int }
+
+func latencyOf(h *rollup.Histogram) *Latency {
+	if h.Total() == 0 {
 		return nil
 	}
-	slices.Sort(durations)
-	atLeast := func(percent int) time.Duration {
-		rank := (len(durations)*percent + 99) / 100
-		return time.Duration(durations[rank-1]) * time.Millisecond
-	}
-	return &Latency{P50: atLeast(50), P95: atLeast(95)}
+	return &Latency{h.Percentile(50), h.Percentile(95), h.Percentile(99)}
 }

@@ -86,7 +86,7 @@ func scatter(r *rand.Rand, n int, now time.Time, teams []uuid.UUID) []attempt {
 			if a.status != "running" && r.IntN(6) > 0 {
 				a.cost = fmt.Sprintf("%d.%012d", r.IntN(3), r.Int64N(1e12))
 			}
-			if ms := r.IntN(300); r.IntN(20) > 0 { // few enough values that there are ties
+			if ms := 1 + r.IntN(300); r.IntN(20) > 0 { // few enough values that there are ties
 				a.duration = &ms
 			}
 			all = append(all, a)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/usage"
 )
 
@@ -36,12 +38,22 @@ func report(t testing.TB, db postgres.DB, query string, now time.Time, z *time.L
 	return r
 }
 
+// Some days have sums, others changed since, and of some zones there are none.
 func TestReportEqualsTheRows(t *testing.T) {
-	db := pgtest.Tx(t)
+	db := pgtest.Database(t)
 	r := rand.New(rand.NewPCG(2, 11))
 	now := instant(t, "2026-11-24T04:08:57Z")
 	teams := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
-	insert(t, db, scatter(r, 3000, now, teams)...)
+	insert(t, db, scatter(r, 2900, now, teams)...)
+	_, err := db.Exec(context.Background(), `insert into ops.operators (email, role, timezone) values ('a@example.org', 'admin', 'Asia/Kathmandu'), ('b@example.org', 'admin', 'UTC')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roller := rollup.NewRoller(db, zone(t, "Europe/Berlin"), slog.New(slog.DiscardHandler))
+	if days, err := roller.Rebuild(context.Background()); err != nil || days < 100 {
+		t.Fatalf("%d days are summed, %v", days, err)
+	}
+	insert(t, db, scatter(r, 100, now.AddDate(0, 0, -50), teams)...)
 
 	for range 60 {
 		zoneName := pick(r, "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu")
@@ -143,7 +155,9 @@ func checkAgainstRows(t *testing.T, db postgres.DB, got usage.Report, where, zon
 		return f
 	}
 
-	if diff := cmp.Diff(query(`''`, ``)[0], ours("", got.Totals.Sum, got.Totals.Runs, got.Totals.Latency)); diff != "" {
+	near := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".P50" || p.Last().String() == ".P95" },
+		cmp.Comparer(func(a, b int64) bool { return math.Abs(float64(a-b)) <= 0.02*float64(max(a, b))+0.5 }))
+	if diff := cmp.Diff(query(`''`, ``)[0], ours("", got.Totals.Sum, got.Totals.Runs, got.Totals.Latency), near); diff != "" {
 		t.Error("totals:", diff)
 	}
 	models := map[string]figures{}
@@ -155,7 +169,7 @@ func checkAgainstRows(t *testing.T, db postgres.DB, got usage.Report, where, zon
 	for _, f := range query(`provider || ' ' || model`, `group by provider, model`) {
 		want[f.Key] = f
 	}
-	if diff := cmp.Diff(want, models); diff != "" {
+	if diff := cmp.Diff(want, models, near); diff != "" {
 		t.Error("models:", diff)
 	}
 	cells := map[string]figures{}

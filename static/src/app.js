@@ -38,6 +38,17 @@ function chooseTheme(form, button) {
   fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => {})
 }
 
+// Filters that were chosen since the page came stay when a lead goes on to another
+// of their teams.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-team]")
+  if (!link || link.pathname !== location.pathname) return
+  const query = new URLSearchParams(location.search)
+  query.delete("team")
+  if (link.dataset.team) query.set("team", link.dataset.team)
+  link.search = query
+})
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]")
   if (!button) return
