@@ -174,6 +174,19 @@ func (c *crowd) acknowledged() int {
 	return c.told
 }
 
+// refusals counts who was told to come back later, by the limit that was reached.
+func (c *crowd) refusals() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	refused := map[string]int{}
+	for _, a := range c.answers {
+		if a.status == http.StatusTooManyRequests {
+			refused[strings.Join(strings.Fields(a.failure.Error.Message)[:3], " ")]++
+		}
+	}
+	return refused
+}
+
 // more waits until that many more runs were acknowledged, or no longer than most.
 func (c *crowd) more(n int, most time.Duration) {
 	timer := time.NewTimer(most)

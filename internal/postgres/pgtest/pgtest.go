@@ -15,6 +15,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/postgres"
@@ -168,9 +170,15 @@ func onServer(fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	return fn(ctx, conn)
 }
 
+// admin runs a statement about a database. Sessions of it that are just ending
+// are in its way on a busy machine, for longer than the 5 s that Postgres waits.
 func admin(sql string) error {
 	return onServer(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, sql)
-		return err
+		for {
+			_, err := conn.Exec(ctx, sql)
+			if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "55006" || ctx.Err() != nil { // object in use
+				return err
+			}
+		}
 	})
 }
