@@ -187,9 +187,10 @@ func (c *crowd) refusals() map[string]int {
 	return refused
 }
 
-// more waits until that many more runs were acknowledged, or no longer than most.
-func (c *crowd) more(n int, most time.Duration) {
-	timer := time.NewTimer(most)
+// more waits until that many more runs were acknowledged, or, on a slow machine,
+// long enough.
+func (c *crowd) more(n int) {
+	timer := time.NewTimer(40 * time.Second)
 	defer timer.Stop()
 	for goal := c.acknowledged() + n; c.acknowledged() < goal; {
 		select {

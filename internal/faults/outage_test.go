@@ -59,11 +59,11 @@ func TestDatabaseHangs(t *testing.T) {
 				}
 			})
 		}
-		c.more(50, 40*time.Second)
+		c.more(50)
 		resume := w.pause()
 		time.Sleep(pause) // this is the fault
 		resume()
-		c.more(50, 40*time.Second)
+		c.more(50)
 		stop()
 		callers.Wait()
 	}
@@ -264,10 +264,10 @@ func TestDatabaseCrashes(t *testing.T) {
 		})
 	}
 	for range crashes {
-		c.more(100, 40*time.Second)
+		c.more(100)
 		w.restart(syscall.SIGQUIT)
 	}
-	c.more(100, 40*time.Second)
+	c.more(100)
 	stop()
 	callers.Wait()
 	took := w.settled()
