@@ -26,10 +26,18 @@ func (s *site) did(entries ...audit.Entry) {
 	}
 }
 
+// unaudited forgets what making the operators of a test left in the audit log.
+func (s *site) unaudited() {
+	s.t.Helper()
+	_, err := s.DB.Exec(s.t.Context(), `truncate ops.audit_log`)
+	must(s.t, err)
+}
+
 func TestAuditPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	marta := s.operator("marta@example.org", account.RoleAdmin, "")
+	s.unaudited()
 	admin := s.visitor(s.session(marta))
 	admin.get("/settings/audit").wants(t, http.StatusOK).shows(t, "Nothing has been done yet", "has not been verified yet", `action="/settings/audit/verify"`)
 

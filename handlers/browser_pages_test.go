@@ -55,6 +55,7 @@ func everyPage(t *testing.T) []shown {
 	link, err := empty.Accounts.CreateLink(t.Context(), audit.CommandLine, fresh.ID, time.Hour, empty.Clock.Now())
 	must(t, err)
 	newcomer := empty.session(fresh)
+	empty.unaudited()
 	lead := full.session(full.operator("lead@example.org", account.RoleTeamLead, ""))
 	broken := newSite(t, func(h *handlers.Server) { h.Usage = nil })
 	unlucky := broken.session(broken.operator("unlucky@example.org", account.RoleAdmin, ""))
@@ -210,6 +211,7 @@ func (s *site) limits(share float64) {
 func (s *site) auditedBy(email string) account.Operator {
 	s.t.Helper()
 	nora := named(s, email, "Nora")
+	s.unaudited()
 	by, keyID := audit.Operator(nora.ID, nora.Email), "0192f1c8-7b1c-7000-8000-0000000000c1"
 	entry := func(who audit.Actor, action, subject, id, label string, details map[string]any) audit.Entry {
 		return audit.Entry{Actor: who, Action: action, SubjectType: subject, SubjectID: id, SubjectLabel: label, Details: details}

@@ -39,19 +39,41 @@ func findBrowser() (string, error) {
 	return "", fmt.Errorf("no browser was found: install Chromium, or set CHROME to its path")
 }
 
-// newBrowser starts a browser for the test.
-func newBrowser(t *testing.T) context.Context {
-	t.Helper()
+// browser is the one of all tests: windows have nothing in common, and starting
+// one takes a second.
+var browser = sync.OnceValues(func() (context.Context, error) {
 	path, err := findBrowser()
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox)...) // it sees nothing but our own pages
-	t.Cleanup(stop)
+	browserStops = append(browserStops, stop)
 	ctx, closeBrowser := chromedp.NewContext(ctx)
-	t.Cleanup(closeBrowser)
-	must(t, chromedp.Do(ctx))
+	browserStops = append(browserStops, closeBrowser)
+	return ctx, chromedp.Do(ctx)
+})
+
+// browserStops end the browser, the last one first.
+var browserStops []func()
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, stop := range slices.Backward(browserStops) {
+		stop()
+	}
+	os.Exit(code)
+}
+
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
+	ctx, err := browser()
+	must(t, err)
 	return ctx
 }
+
+// patience is how long a browser may take on a busy machine.
+const patience = time.Minute
 
 // look is how a page is looked at.
 type look struct {
@@ -84,6 +106,7 @@ func (s *site) newTab(t *testing.T, browser context.Context, cookies ...*http.Co
 	must(t, chromedp.Listen(ctx, b.hear))
 	do(b, log.Enable, cdp.Empty{})
 	do(b, network.Enable, network.EnableParams{})
+	do(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as if it were the only window
 	do(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
 		Source: `addEventListener("securitypolicyviolation", (e) => console.error("CSP: " + e.violatedDirective + " " + e.blockedURI))`,
 	})
@@ -173,15 +196,25 @@ func (b *tab) open(path string) {
 	b.settle()
 }
 
+// settle waits until everything is on the page, and the focus where the page puts
+// it: keys that are pressed before go nowhere.
 func (b *tab) settle() {
 	b.t.Helper()
 	b.until(`document.readyState === "complete" && document.fonts.status === "loaded" &&
-		[...document.querySelectorAll("[data-chart]")].every((e) => e.querySelector("canvas"))`)
+		[...document.querySelectorAll("[data-chart]")].every((e) => e.querySelector("canvas")) &&
+		(document.querySelector("[autofocus]") === null || document.activeElement !== document.body)`)
+}
+
+// arrives waits until the page with that heading is there as a whole.
+func (b *tab) arrives(heading string) {
+	b.t.Helper()
+	b.shows("h1", heading)
+	b.settle()
 }
 
 // try runs actions within a time in which they have to succeed.
 func (b *tab) try(actions ...chromedp.Action[chromedp.Void]) error {
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	return chromedp.Do(ctx, actions...)
 }
@@ -189,7 +222,7 @@ func (b *tab) try(actions ...chromedp.Action[chromedp.Void]) error {
 // js evaluates an expression and waits for it if it is a promise.
 func js[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -202,8 +235,8 @@ func js[T any](b *tab, expression string) T {
 // be about to be replaced.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
 		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`Boolean(`+expression+`)`))
 		cancel()
 		if ok && err == nil {
@@ -236,6 +269,7 @@ func (b *tab) press(keys string, modifiers ...chromedp.Modifier) {
 // the way.
 func (b *tab) tabTo(selector string) {
 	b.t.Helper()
+	b.settle()
 	for range 120 {
 		if js[bool](b, `document.activeElement.matches(`+quoted(selector)+`)`) {
 			return
@@ -281,6 +315,7 @@ var axe = sync.OnceValues(func() (string, error) {
 // check looks at the page as it is for whatever no page should have.
 func (b *tab) check() {
 	b.t.Helper()
+	b.settle()
 	script, err := axe()
 	must(b.t, err)
 	js[any](b, script+`;0`)

@@ -545,7 +545,7 @@ func TestStreamWithoutADatabaseIsAsDescribed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+runPath,
-		strings.NewReader(`{"prompt":"Hello","models":["openai/x-fault-hang-stream"],"config":{"timeoutMs":1000},"stream":true}`))
+		strings.NewReader(`{"prompt":"Hello","models":["openai/x-fault-hang-stream"],"config":{"timeoutMs":3000},"stream":true}`))
 	must(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+s.token(s.learner("ada@example.org")))

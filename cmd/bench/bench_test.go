@@ -40,7 +40,7 @@ func TestBaselines(t *testing.T) {
 	if err := w.prepareRequests(t.Context(), box.URL, proxy.URL, box.URL, proxy.URL, proxy.URL, people); err != nil {
 		t.Fatal(err)
 	}
-	times := load.Times{Duration: 50 * time.Millisecond}
+	times := load.Times{Duration: 300 * time.Millisecond}
 	for name, requests := range map[string][]load.Request{"direct": w.direct, "slow": w.directSlow, "proxied": w.proxied} {
 		s, err := w.saturate(t.Context(), times, requests, map[figure]usage{figureCPU: cpuOf(os.Getpid())})
 		if err != nil {

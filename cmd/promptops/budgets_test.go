@@ -4,6 +4,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -52,6 +53,15 @@ func wantsCounters(t *testing.T, database string, atLeast int) {
 	if diff := cmp.Diff(spent, counted); diff != "" || len(counted) < atLeast {
 		t.Errorf("%d counters, want %d at least (-spent +counted):\n%s", len(counted), atLeast, diff)
 	}
+}
+
+// ofDemo is how many counters the demo makes at least. On the first day of a month
+// nothing may have been spent in it yet.
+func ofDemo() int {
+	if time.Now().UTC().Day() == 1 {
+		return 0
+	}
+	return 20
 }
 
 // The environment sets the first limits. What an admin sets afterwards stays,
@@ -120,7 +130,7 @@ func TestServeCatchesUp(t *testing.T) {
 func TestDemoCommandsKeepBudgetsRight(t *testing.T) {
 	env := onDatabase(t)
 	promptops(t, env, "", "demo", "load").exits(t, 0)
-	wantsCounters(t, env["DATABASE_URL"], 20)
+	wantsCounters(t, env["DATABASE_URL"], ofDemo())
 	promptops(t, env, "", "demo", "clear").exits(t, 0)
 	wantsCounters(t, env["DATABASE_URL"], 0)
 	if got := linesOf(t, env["DATABASE_URL"], `select subject::text from ops.budget_counters`); len(got) != 0 {

@@ -79,7 +79,7 @@ func promptops(t *testing.T, env environment, stdin string, args ...string) said
 	t.Helper()
 	path, err := binary()
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env, cmd.Dir, cmd.Stdin = env.list(), t.TempDir(), strings.NewReader(stdin)

@@ -52,6 +52,7 @@ func TestRewrap(t *testing.T) {
 			runs.Add(1)
 		}
 	}()
+	node.eventually("a run beside", func() bool { return runs.Load() > 0 || t.Failed() })
 	out = promptops(t, env, "", "rewrap", "--json").exits(t, 0, "open with master key 2 alone").hides(t, secrets...)
 	close(stop)
 	<-stopped

@@ -150,7 +150,10 @@ func TestEnsureFirstAdminWaits(t *testing.T) {
 			t.Fatalf("did not wait: %v, %v", got.Email, err)
 		default:
 		}
-		err := pool.QueryRow(ctx, `select exists(select from pg_locks where relation = 'ops.operators'::regclass and not granted)`).Scan(&waiting)
+		err := pool.QueryRow(ctx, `
+			select exists(
+			  select from pg_locks l join pg_database d on d.oid = l.database
+			  where d.datname = current_database() and l.relation = 'ops.operators'::regclass and not l.granted)`).Scan(&waiting)
 		if err != nil {
 			t.Fatal(err)
 		}

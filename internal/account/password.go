@@ -111,10 +111,11 @@ func parsePasswordHash(phc string) (h passwordHash, err error) {
 // core. Whoever comes later waits, or gives up with the context.
 type hasher struct {
 	slots chan struct{}
+	cost  argon2Cost // of new hashes
 }
 
 func newHasher() hasher {
-	return hasher{slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return hasher{slots: make(chan struct{}, runtime.GOMAXPROCS(0)), cost: currentCost}
 }
 
 func (h hasher) sum(ctx context.Context, password string, cost argon2Cost, salt []byte, length int) ([]byte, error) {
@@ -129,7 +130,7 @@ func (h hasher) sum(ctx context.Context, password string, cost argon2Cost, salt 
 
 // hash returns password's hash in PHC format.
 func (h hasher) hash(ctx context.Context, password string) (string, error) {
-	made := passwordHash{cost: currentCost, salt: make([]byte, saltLength)}
+	made := passwordHash{cost: h.cost, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(made.salt) // never fails
 	var err error
 	if made.sum, err = h.sum(ctx, password, made.cost, made.salt, hashLength); err != nil {
@@ -142,7 +143,7 @@ func (h hasher) hash(ctx context.Context, password string) (string, error) {
 // fits no password, and takes as long to find out. outdated asks to store a
 // new hash, since today's cost is another.
 func (h hasher) verify(ctx context.Context, password, phc string) (ok, outdated bool, err error) {
-	stored := passwordHash{cost: currentCost, salt: make([]byte, saltLength), sum: make([]byte, hashLength)}
+	stored := passwordHash{cost: h.cost, salt: make([]byte, saltLength), sum: make([]byte, hashLength)}
 	if phc != "" {
 		if stored, err = parsePasswordHash(phc); err != nil {
 			return false, false, err
@@ -153,5 +154,5 @@ func (h hasher) verify(ctx context.Context, password, phc string) (ok, outdated 
 		return false, false, err
 	}
 	ok = subtle.ConstantTimeCompare(sum, stored.sum) == 1 && phc != ""
-	return ok, ok && stored.cost != currentCost, nil
+	return ok, ok && stored.cost != h.cost, nil
 }

@@ -41,6 +41,7 @@ func TestSignIn(t *testing.T) {
 func TestSignInRefusalsAreAlike(t *testing.T) {
 	ctx := context.Background()
 	s, logged := newStore(pgtest.Tx(t))
+	s.hasher.cost = currentCost
 	makeAdmin(t, s, "ada@example.org")
 	disabled := makeAdmin(t, s, "disabled@example.org")
 	if err := s.Disable(ctx, audit.CommandLine, disabled.ID, noon); err != nil {
@@ -207,6 +208,7 @@ func TestSignInRenewsTheHash(t *testing.T) {
 	ctx := context.Background()
 	tx := pgtest.Tx(t)
 	s, _ := newStore(tx)
+	s.hasher.cost = currentCost
 	ada := makeAdmin(t, s, "ada@example.org")
 	const cheap = "$argon2id$v=19$m=256,t=3,p=2$c29tZXNhbHRzb21lc2FsdA$2TPQ4xRac7pirRrVxHao8xbKfZsXwmb4"
 	if _, err := tx.Exec(ctx, `update ops.operators set password_hash = $2 where id = $1`, ada.ID, cheap); err != nil {

@@ -174,9 +174,23 @@ func (c *crowd) acknowledged() int {
 	return c.told
 }
 
-// more waits until that many more runs were acknowledged, or no longer than most.
-func (c *crowd) more(n int, most time.Duration) {
-	timer := time.NewTimer(most)
+// refusals counts who was told to come back later, by the limit that was reached.
+func (c *crowd) refusals() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	refused := map[string]int{}
+	for _, a := range c.answers {
+		if a.status == http.StatusTooManyRequests {
+			refused[strings.Join(strings.Fields(a.failure.Error.Message)[:3], " ")]++
+		}
+	}
+	return refused
+}
+
+// more waits until that many more runs were acknowledged, or, on a slow machine,
+// long enough.
+func (c *crowd) more(n int) {
+	timer := time.NewTimer(40 * time.Second)
 	defer timer.Stop()
 	for goal := c.acknowledged() + n; c.acknowledged() < goal; {
 		select {

@@ -67,21 +67,21 @@ func TestEverythingAtOnce(t *testing.T) {
 	restartAt := random.Perm(kills)[:restarts]
 	done := 0
 	for i := range kills {
-		c.more(between, 15*time.Second)
+		c.more(between)
 		if slices.Contains(restartAt, i) {
 			w.restart([]syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}[(done+int(*seed))%2])
 			done++
 			if !*long {
 				w.seen()
 			}
-			c.more(between, 15*time.Second)
+			c.more(between)
 		}
 		n := w.nodes[random.IntN(len(w.nodes))]
 		n.kill()
 		n.start()
 		watch.raise("0.03", "0.003")
 	}
-	c.more(between, 15*time.Second)
+	c.more(between)
 	stop()
 	callersLeft.Wait()
 	w.box.Chaos(0, nil)

@@ -3,12 +3,14 @@ package faults
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,12 +64,19 @@ type node struct {
 
 func (n *node) URL() string { return "http://" + n.address }
 
+// freeAddress is of a port below those that the system hands out: nobody is given
+// it before the node listens there, or while the node is dead.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	for range 100 {
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(20_000+rand.IntN(12_000)))
+		if err == nil {
+			must(t, listener.Close())
+			return listener.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start begins a life and returns when the node is ready.
@@ -91,7 +100,7 @@ func (n *node) start() {
 		}
 	}()
 	must(n.t, <-started)
-	await(n.t, "the node is ready", time.Minute, func() bool {
+	await(n.t, "the node is ready", 2*time.Minute, func() bool {
 		select {
 		case <-n.ended:
 			n.t.Fatalf("promptops serve has ended with code %d:\n%s", n.cmd.ProcessState.ExitCode(), n.errors.String())

@@ -59,11 +59,11 @@ func TestDatabaseHangs(t *testing.T) {
 				}
 			})
 		}
-		c.more(50, 20*time.Second)
+		c.more(50)
 		resume := w.pause()
 		time.Sleep(pause) // this is the fault
 		resume()
-		c.more(50, 30*time.Second)
+		c.more(50)
 		stop()
 		callers.Wait()
 	}
@@ -88,7 +88,7 @@ func TestDatabaseHangs(t *testing.T) {
 // back, and then the answer to the same request.
 func TestOutcomeWaitsForTheDatabase(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Millisecond)
+	w := newWorld(t, time.Second)
 	w.addPeople(1)
 	w.addFallback("openai", "1", 1)
 	address, err := url.Parse(w.url)
@@ -96,7 +96,7 @@ func TestOutcomeWaitsForTheDatabase(t *testing.T) {
 	line := newLine(t, address.Host)
 	address.Host = line.listener.Addr().String()
 	n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
-	a := ask{who: w.people[0], marker: uuid.NewString(), key: uuid.NewString(), models: []string{"openai/gpt-5-mini-fault-slow"}}
+	a := ask{who: w.people[0], marker: uuid.NewString(), key: uuid.NewString(), models: []string{"openai/gpt-5-mini-fault-slow"}, config: map[string]any{"timeoutMs": 60_000}}
 	answers := later(w.ctx, n.URL(), a)
 	w.begun(a.marker)
 	line.cut()
@@ -109,7 +109,7 @@ func TestOutcomeWaitsForTheDatabase(t *testing.T) {
 	}
 	line.mend()
 	var replayed answer
-	await(t, "the outcome can be asked for", 30*time.Second, func() bool {
+	await(t, "the outcome can be asked for", time.Minute, func() bool {
 		replayed = send(w.ctx, n.URL(), a)
 		return replayed.acknowledged()
 	})
@@ -144,7 +144,7 @@ func TestStartThatNobodyHearsOf(t *testing.T) {
 			line := newLine(t, address.Host)
 			address.Host = line.listener.Addr().String()
 			n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
-			a := ask{who: w.people[0], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini"}}
+			a := ask{who: w.people[0], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini"}, config: map[string]any{"timeoutMs": 60_000}}
 			if name == "decided by the database" {
 				a.key = uuid.NewString()
 			}
@@ -160,7 +160,7 @@ func TestStartThatNobodyHearsOf(t *testing.T) {
 			line.mend()
 			w.settled()
 			var again answer
-			await(t, "the client may come back", 20*time.Second, func() bool {
+			await(t, "the client may come back", time.Minute, func() bool {
 				again = send(w.ctx, n.URL(), a)
 				return again.acknowledged()
 			})
@@ -184,7 +184,7 @@ func TestStartThatNobodyHearsOf(t *testing.T) {
 // same.
 func TestHoldThatNobodyHearsOf(t *testing.T) {
 	t.Parallel()
-	for name, back := range map[string]time.Duration{"given up": 6 * time.Second, "tried again": 0} {
+	for name, back := range map[string]time.Duration{"given up": 8 * time.Second, "tried again": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 300*time.Millisecond)
@@ -203,10 +203,9 @@ func TestHoldThatNobodyHearsOf(t *testing.T) {
 			address.Host = line.listener.Addr().String()
 			n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
 			a := ask{who: w.people[0], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini"}, config: map[string]any{"timeoutMs": 30_000}}
-			answers := later(w.ctx, n.URL(), a)
-			w.begun(a.marker)
 			line.muteAfter("\x00\x00\x00\x08fallback") // a parameter that only this statement has
-			await(t, "the hold is committed", 10*time.Second, func() bool {
+			answers := later(w.ctx, n.URL(), a)
+			await(t, "the hold is committed", time.Minute, func() bool {
 				return value[int](w, `select count(*) from public.prompt_runs where plan -> 'attempts' -> 0 ->> 'number' = '1'`) == 1
 			})
 			time.Sleep(back) // nobody can tell from outside when a node has given up
@@ -265,10 +264,10 @@ func TestDatabaseCrashes(t *testing.T) {
 		})
 	}
 	for range crashes {
-		c.more(100, 20*time.Second)
+		c.more(100)
 		w.restart(syscall.SIGQUIT)
 	}
-	c.more(100, 20*time.Second)
+	c.more(100)
 	stop()
 	callers.Wait()
 	took := w.settled()

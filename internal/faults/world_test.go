@@ -248,7 +248,7 @@ func (w *world) restart(signal syscall.Signal) {
 func (w *world) awaitDatabase(old int) {
 	w.t.Helper()
 	folder := ""
-	await(w.t, "the database is back", time.Minute, func() bool {
+	await(w.t, "the database is back", 2*time.Minute, func() bool {
 		ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
 		defer cancel()
 		if w.pool.QueryRow(ctx, `show data_directory`).Scan(&folder) != nil {
@@ -287,7 +287,7 @@ func (w *world) pause() (resume func()) {
 // that dies before is missed half a minute later only.
 func (w *world) seen() {
 	w.t.Helper()
-	await(w.t, "the nodes are seen again", 20*time.Second, func() bool {
+	await(w.t, "the nodes are seen again", time.Minute, func() bool {
 		return value[int](w, `select count(*) from ops.nodes where heartbeat_at > pg_postmaster_start_time()`) >= len(w.nodes)
 	})
 }
@@ -296,7 +296,7 @@ func (w *world) seen() {
 func (w *world) settled() time.Duration {
 	w.t.Helper()
 	begin := time.Now()
-	await(w.t, "no run is left running", time.Minute, func() bool {
+	await(w.t, "no run is left running", 2*time.Minute, func() bool {
 		return value[int](w, `select count(*) from public.prompt_runs where status = 'running'`) == 0
 	})
 	return time.Since(begin)

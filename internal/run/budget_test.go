@@ -188,6 +188,12 @@ func TestConcurrentRunsDoNotOvershoot(t *testing.T) {
 				w.exec(`update ops.fallback_keys set monthly_cap_usd = $1 where provider = 'anthropic'`, limit)
 			}
 			nodes := []*world{w, w.node()}
+			// Nobody is answered until somebody was refused: else, on a slow machine,
+			// one run may end before the next one begins.
+			refused := make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(refused) })
+			w.double.before = func(string) { <-refused }
+			defer goOn()
 			var mu sync.Mutex
 			exceeded, ok := 0, 0
 			stop := make(chan struct{})
@@ -211,7 +217,11 @@ func TestConcurrentRunsDoNotOvershoot(t *testing.T) {
 					node := nodes[i%2]
 					call := node.call("anthropic/good", "google/good")
 					call.Request.Config.MaxTokens = ptr(400)
-					e, err := node.Run(w.ctx, call, nil)
+					e, err := node.Run(w.ctx, call, &hearing{onResult: func(r Result) {
+						if r.Error != nil {
+							goOn()
+						}
+					}})
 					if err != nil {
 						t.Error(err)
 						return

@@ -75,7 +75,7 @@ func TestOneBadModel(t *testing.T) {
 					model := id + "/" + test.model
 					call := w.call(good[0], model, good[1], good[2], good[3])
 					call.Request.Stream = stream
-					call.Request.Config.TimeoutMs = ptr(5000) // no rate limit is worth waiting for
+					call.Request.Config.TimeoutMs = ptr(11_000) // no rate limit is worth waiting for
 					heard := &hearing{}
 					e := w.run(call, heard)
 
@@ -168,7 +168,7 @@ func TestHangingModels(t *testing.T) {
 			all.Go(func() {
 				call := w.call("openai/"+how, "openai/good", "anthropic/"+how, "anthropic/good", "google/good", "google/"+how)
 				call.Request.Stream = stream
-				ms := 2000
+				ms := 4000 // enough for the good ones on a machine that is busy
 				call.Request.Config.TimeoutMs = &ms
 				heard := &hearing{}
 				e, err := w.Run(w.ctx, call, heard)
@@ -224,7 +224,7 @@ func TestOnlyBadModels(t *testing.T) {
 				w.warm()
 				call := w.call(models...)
 				call.Request.Stream = stream
-				call.Request.Config.TimeoutMs = ptr(5000)
+				call.Request.Config.TimeoutMs = ptr(11_000)
 				heard := &hearing{}
 				e := w.run(call, heard)
 				if e.Status != Failed {

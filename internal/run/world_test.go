@@ -49,7 +49,7 @@ type world struct {
 // makeWorld makes one. Models called good have prices, others have none.
 func makeWorld(t testing.TB) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, pool: pgtest.Database(t), double: newDouble(t), logs: &logs{}, ada: uuid.New(), team: uuid.New()}
 	log := slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: eventName}))
@@ -82,7 +82,7 @@ func makeWorld(t testing.TB) *world {
 		"openai": w.double.URL + "/openai/v1", "anthropic": w.double.URL + "/anthropic", "google": w.double.URL + "/google",
 	})
 	providers.UseSandbox(w.box.URL)
-	_, err = EnsureMonths(ctx, w.pool, time.Now(), time.Now())
+	_, err = EnsureMonths(ctx, w.pool, time.Now(), time.Now().Add(time.Hour)) // the month may end before the test does
 	w.must(err)
 	w.Runner = &Runner{
 		Providers: providers, Keys: keys, Uses: key.NewUses(keys, log), Cooling: key.NewCoolings(keys, log), Prices: prices,

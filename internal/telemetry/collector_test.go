@@ -406,7 +406,7 @@ func TestACollectorThatIsNoHelp(t *testing.T) {
 			}
 			began := time.Now()
 			export.Close()
-			if took := time.Since(began); took > 7*time.Second {
+			if took := time.Since(began); took > 9*time.Second { // an export may take ten
 				t.Errorf("Close took %s", took)
 			}
 			if warned := strings.Count(said.String(), "otlp_export_failed"); warned != 1 {

@@ -15,6 +15,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/postgres"
@@ -158,7 +160,7 @@ func onServer(fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
@@ -168,9 +170,15 @@ func onServer(fn func(ctx context.Context, conn *pgx.Conn) error) error {
 	return fn(ctx, conn)
 }
 
+// admin runs a statement about a database. Sessions of it that are just ending
+// are in its way on a busy machine, for longer than the 5 s that Postgres waits.
 func admin(sql string) error {
 	return onServer(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, sql)
-		return err
+		for {
+			_, err := conn.Exec(ctx, sql)
+			if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "55006" || ctx.Err() != nil { // object in use
+				return err
+			}
+		}
 	})
 }

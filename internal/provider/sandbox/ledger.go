@@ -53,7 +53,9 @@ func (l *ledger) close(e *Entry) {
 	if l == nil {
 		return
 	}
-	e.Ended = time.Now()
+	if e.Ended.IsZero() {
+		e.Ended = time.Now()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, *e)
@@ -64,6 +66,9 @@ func (e *Entry) bill(t tally, finished bool) {
 		return
 	}
 	e.Billed, e.Finished = true, finished
+	if finished {
+		e.Ended = time.Now() // before the caller has the answer, and goes on
+	}
 	e.Input, e.Cached, e.CacheWrite = int64(t.input), int64(t.cached), int64(t.cacheWrite)
 	e.Output, e.Reasoning = int64(t.output), int64(t.reasoning)
 }
@@ -74,6 +79,13 @@ func (s *Sandbox) Entries() []Entry {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	return slices.Clone(s.ledger.entries)
+}
+
+// Begun is how many calls have come, over or not. It needs Ledger.
+func (s *Sandbox) Begun() int {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	return s.ledger.opened
 }
 
 // Odds are the probabilities of faults, by their names without "-fault-".
