@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
 
@@ -25,6 +27,7 @@ func TestOperatorCommands(t *testing.T) {
 		exits(t, 1, "email", "role", "timezone").hides(t, password)
 	promptops(t, env, "", "operator", "add", "--email", "linked@example.org", "--link").exits(t, 0).prints(t, "https://ops.example.org/sign-in/link/")
 	promptops(t, env, password, "operator", "add", "--email", "lead@example.org", "--role", "team_lead").exits(t, 1, "learner")
+	promptops(t, env, password, "operator", "add", "--email", "lead@example.org", "--role", "team_lead", "--learner", "nobody@example.org").exits(t, 1, "no learner")
 
 	out := promptops(t, env, "", "operator", "list", "--json").exits(t, 0).hides(t, password, "argon2")
 	var listed []listedOperator
@@ -38,6 +41,36 @@ func TestOperatorCommands(t *testing.T) {
 	promptops(t, env, "", "operator", "enable", "--email", "LINKED@example.org").exits(t, 0)
 	promptops(t, env, "", "operator", "reset", "--email", "marta@example.org").exits(t, 0).prints(t, "/sign-in/link/")
 	promptops(t, env, "", "operator", "reset", "--email", "nobody@example.org").exits(t, 1, "no such operator")
+}
+
+func TestTeamLeadCommands(t *testing.T) {
+	env := onDatabase(t)
+	promptops(t, env, "", "demo", "load").exits(t, 0)
+	promptops(t, env, "", "operator", "add", "--email", "lead@example.org", "--role", "team_lead", "--learner", "ADA@demo.promptcademy.test", "--link").
+		exits(t, 0, "as team_lead").prints(t, "/sign-in/link/")
+	db, err := pgx.Connect(t.Context(), env["DATABASE_URL"])
+	must(t, err)
+	defer db.Close(t.Context())
+	_, err = db.Exec(t.Context(), `insert into auth.users (id, email) values (gen_random_uuid(), 'idle@example.org')`)
+	must(t, err)
+	promptops(t, env, "", "operator", "add", "--email", "idle@example.org", "--role", "team_lead", "--learner", "idle@example.org", "--link").
+		exits(t, 0, "leads no team at the moment")
+	var want string
+	must(t, db.QueryRow(t.Context(), `
+		select t.name from public.teams t join public.team_members m on m.team_id = t.id and m.role = 'lead'
+		join auth.users u on u.id = m.user_id where u.email = 'ada@demo.promptcademy.test'`).Scan(&want))
+	var listed []listedOperator
+	must(t, json.Unmarshal([]byte(promptops(t, env, "", "operator", "list", "--json").exits(t, 0).stdout), &listed))
+	if len(listed) != 2 || listed[1].LearnerEmail != "ada@demo.promptcademy.test" || len(listed[1].Leads) != 1 || listed[1].Leads[0] != want || len(listed[0].Leads) != 0 {
+		t.Errorf("operators are %+v", listed)
+	}
+	promptops(t, env, "", "operator", "list").exits(t, 0).prints(t, "LEADS", want)
+	promptops(t, env, "", "operator", "disable", "--email", "lead@example.org").exits(t, 0)
+	var actions string
+	must(t, db.QueryRow(t.Context(), `select string_agg(actor || ' ' || action, ', ' order by id) from ops.audit_log`).Scan(&actions))
+	if actions != "command line operator.create, command line operator.create_link, command line operator.create, command line operator.create_link, command line operator.disable" {
+		t.Errorf("audit log: %s", actions)
+	}
 }
 
 func TestKeyCommands(t *testing.T) {

@@ -1,0 +1,102 @@
+package usage_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+	"github.com/promptcademy/promptops/internal/usage"
+)
+
+// A lead's report is what other SQL counts for the teams asked for; limits and
+// filters narrow each other, and row-level security narrows both.
+func TestReportOfALead(t *testing.T) {
+	db := pgtest.Tx(t)
+	r := rand.New(rand.NewPCG(4, 11))
+	now := instant(t, "2026-11-24T04:08:57Z")
+	teams := []uuid.UUID{uuid.New(), uuid.New(), uuid.New(), uuid.New()}
+	led, other, alsoOther := teams[:2], teams[2], teams[3]
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lead := uuid.New()
+	exec(`insert into auth.users (id, email) values ($1, 'lead@example.org')`, lead)
+	for i, id := range teams {
+		exec(`insert into public.teams (id, name) values ($1, $2)`, id, fmt.Sprint("Team ", i))
+	}
+	exec(`insert into public.team_members (team_id, user_id, role) values ($1, $4, 'lead'), ($2, $4, 'lead'), ($3, $4, 'member')`, led[0], led[1], other, lead)
+	insert(t, db, scatter(r, 2500, now, teams)...)
+	// Runs of their own, for a team that they do not lead and for none: row-level
+	// security alone would let them pass.
+	exec(`update public.prompt_attempts set user_id = $1 where (team_id = $2 or team_id is null) and ordinal = 0`, lead, other)
+
+	one := func(id uuid.UUID) *uuid.UUID { return &id }
+	for name, tt := range map[string]struct {
+		teamIDs []uuid.UUID
+		team    *uuid.UUID
+		key     string
+		where   string
+	}{
+		"both teams":                  {led, nil, "", fmt.Sprintf("team_id in ('%s', '%s')", led[0], led[1])},
+		"one team":                    {led[:1], one(led[0]), "", fmt.Sprintf("team_id = '%s'", led[0])},
+		"one team, on fallback keys":  {led[1:], one(led[1]), "fallback", fmt.Sprintf("team_id = '%s' and key_source = 'fallback'", led[1])},
+		"one team, limit to another":  {led[:1], one(led[1]), "", "false"},
+		"no team":                     {[]uuid.UUID{}, nil, "", "false"},
+		"a team of somebody else":     {[]uuid.UUID{alsoOther}, nil, "", "false"},
+		"theirs and somebody else's":  {[]uuid.UUID{led[0], alsoOther}, nil, "", fmt.Sprintf("team_id = '%s'", led[0])},
+		"where they are only members": {[]uuid.UUID{other}, nil, "", fmt.Sprintf("team_id = '%s' and user_id = '%s'", other, lead)},
+		"everything, by mistake":      {nil, nil, "", fmt.Sprintf("(team_id in ('%s', '%s') or user_id = '%s')", led[0], led[1], lead)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, err := usage.ParseQuery(url.Values{"from": {"2026-10-01"}, "key": {tt.key}}, now, time.UTC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.TeamIDs, q.TeamID = tt.teamIDs, tt.team
+			store := usage.NewStore(postgres.NewReader(db)).As(lead)
+			report, err := store.Report(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSums(t, report)
+			checkAgainstRows(t, db, report, tt.where+" and created_at >= '2026-10-01'", "UTC")
+
+			options, err := store.Options(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, team := range options.Teams {
+				if tt.teamIDs != nil && team.ID != led[0] && team.ID != led[1] && team.ID != tt.teamIDs[0] {
+					t.Errorf("the filter offers %+v", team)
+				}
+			}
+			if tt.where == "false" && tt.team == nil && len(options.Models) > 0 {
+				t.Errorf("the filter offers %v", options.Models)
+			}
+		})
+	}
+}
+
+// The limit is nothing that a URL can set or widen.
+func TestTheLimitIsNotInTheURL(t *testing.T) {
+	id := uuid.NewString()
+	for _, name := range []string{"TeamIDs", "teamIDs", "teamids", "team_ids", "teams", "teamId"} {
+		q, err := usage.ParseQuery(url.Values{name: {id}}, time.Now(), time.UTC)
+		if err != nil || q.TeamIDs != nil || q.TeamID != nil {
+			t.Errorf("%s: %v, %v", name, q, err)
+		}
+	}
+	q := usage.Query{Range: "7d", TeamIDs: []uuid.UUID{uuid.New()}}
+	if got := q.Values().Encode(); got != "range=7d" {
+		t.Errorf("the limit is in the URL: %s", got)
+	}
+}
