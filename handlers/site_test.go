@@ -96,7 +96,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Learners: learner.NewStore(s.DB),
 		Verifier: verifier,
 		Runner: &run.Runner{
-			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
+			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Health: key.NewHealth(s.Keys, key.HealthOptions{Log: log, Providers: providers, Now: s.Clock.Now}), Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
