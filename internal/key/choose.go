@@ -54,23 +54,31 @@ func Choose(candidates []Key, model string, now time.Time) Choice {
 		}
 		choice.Keys = append(choice.Keys, k)
 	}
-	for _, last := range []func(Skip) bool{
-		func(s Skip) bool { return s.Reason == IsResting },
-		func(s Skip) bool {
-			return s.Reason == IsBilling && s.Key.state().isLastResort(now) && s.Key.allows(model)
-		},
-	} {
+	for _, last := range []Reason{IsResting, IsBilling} {
 		if len(choice.Keys) > 0 {
 			break
 		}
 		choice.Skipped = slices.DeleteFunc(choice.Skipped, func(s Skip) bool {
-			if last(s) {
+			used := s.Reason == last && s.Key.lastResort(now) && s.Key.allows(model)
+			if used {
 				choice.Keys = append(choice.Keys, s.Key)
 			}
-			return last(s)
+			return used
 		})
 	}
 	return choice
+}
+
+// lastResort says whether a key that is passed over may be used where there is no
+// other.
+func (k Key) lastResort(now time.Time) bool {
+	switch k.Unusable("", now) {
+	case IsResting:
+		return true
+	case IsBilling:
+		return k.state().isLastResort(now) && !k.expired(now) && !k.retired(now)
+	}
+	return false
 }
 
 // Wait is how long it takes until a key that is skipped now may be used again; 0
@@ -78,7 +86,7 @@ func Choose(candidates []Key, model string, now time.Time) Choice {
 func (c Choice) Wait(now time.Time) time.Duration {
 	var wait time.Duration
 	for _, skip := range c.Skipped {
-		if left := skip.Key.cooling(now); left > 0 && skip.Reason != WrongModel && (wait == 0 || left < wait) {
+		if left := skip.Key.cooling(now); left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}
 	}
@@ -143,10 +151,10 @@ func (k Key) Unusable(model string, now time.Time) Reason {
 		return IsExpired
 	case k.retired(now):
 		return IsReplaced
-	case !k.allows(model):
-		return WrongModel
 	case k.cooling(now) > 0:
 		return k.rest()
+	case !k.allows(model):
+		return WrongModel
 	default:
 		return ""
 	}
@@ -195,12 +203,19 @@ func Availability(providers []string, candidates map[string][]Key, now time.Time
 	available := make(map[string]string, len(providers))
 	for _, provider := range providers {
 		available[provider] = "none"
-		usable := slices.DeleteFunc(slices.Clone(candidates[provider]), func(k Key) bool {
-			reason := k.Unusable("", now)
-			return reason != "" && reason != WrongModel
-		})
-		if len(usable) > 0 {
-			available[provider] = string(slices.MinFunc(usable, before).Source)
+		for _, last := range []Reason{"", IsResting, IsBilling} { // as Choose does
+			for _, k := range candidates[provider] {
+				reason := k.Unusable("", now)
+				if reason == WrongModel {
+					reason = "" // there may be another
+				}
+				if reason == last && (reason == "" || k.lastResort(now)) && (available[provider] == "none" || k.Source == User) {
+					available[provider] = string(k.Source)
+				}
+			}
+			if available[provider] != "none" {
+				break
+			}
 		}
 	}
 	return available
