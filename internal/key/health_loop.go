@@ -59,7 +59,7 @@ func (h *Health) checkDue(ctx context.Context, now time.Time) error {
 	var problems []error
 	var all sync.WaitGroup
 	for _, source := range []Source{Fallback, User} {
-		keys, err := h.store.claim(ctx, source, now, mostChecks)
+		keys, err := h.store.claim(ctx, source, now)
 		if err != nil {
 			problems = append(problems, err)
 		}

@@ -2,12 +2,14 @@ package key
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/promptcademy/promptops/internal/postgres"
 )
@@ -15,6 +17,8 @@ import (
 // claimFor is how long the node that was first to want a check has for it before
 // another one makes it.
 const claimFor = 30 * time.Second
+
+const recordTries = 3
 
 // recorded is what an observation has led to.
 type recorded struct {
@@ -25,8 +29,21 @@ type recorded struct {
 // record judges an observation by the key's row and writes what follows, with the
 // evidence, in one transaction. All fallback keys of the provider are locked for
 // it, in one order on every node: whether it was the last one is known only so.
+// Who changes several of them in another order may have it give way; then it tries
+// again.
 func (h *Health) record(ctx context.Context, source Source, id uuid.UUID, o Observation) (w recorded, err error) {
+	for range recordTries {
+		w, err = h.recordOnce(ctx, source, id, o)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "40P01" {
+			break
+		}
+	}
+	return w, err
+}
+
+func (h *Health) recordOnce(ctx context.Context, source Source, id uuid.UUID, o Observation) (w recorded, err error) {
 	var said []announcement
+	var from Status
 	err = postgres.InTx(ctx, h.store.db, func(tx pgx.Tx) error {
 		w, said = recorded{}, nil
 		keys, owner, err := lockKeys(ctx, tx, source, id)
@@ -38,6 +55,7 @@ func (h *Health) record(ctx context.Context, source Source, id uuid.UUID, o Obse
 			return nil
 		}
 		before := keys[i]
+		from = before.Status
 		w.verdict = judge(before.state(), o)
 		w.after = before.with(w.verdict.state)
 		if w.verdict.keep {
@@ -55,6 +73,10 @@ func (h *Health) record(ctx context.Context, source Source, id uuid.UUID, o Obse
 	})
 	if err != nil {
 		return recorded{}, fmt.Errorf("write the state of a key: %w", err)
+	}
+	if w.verdict.changed && w.after.Status != from {
+		h.Log.InfoContext(ctx, "key_status_changed", "keyId", id, "keySource", source, "provider", w.after.Provider,
+			"from", from, "to", w.after.Status, "reason", w.verdict.reason)
 	}
 	h.announce(ctx, said)
 	return w, nil

@@ -442,7 +442,7 @@ func TestClaimsRunOut(t *testing.T) {
 	now := time.Now()
 	k := w.fallback("openai", "sk-due-0123456789")
 	exec(t, w.pool, `update ops.fallback_keys set status = 'invalid', next_probe_at = $1`, now)
-	if claimed, err := w.store.claim(within(t), Fallback, now, 5); err != nil || len(claimed) != 1 {
+	if claimed, err := w.store.claim(within(t), Fallback, now); err != nil || len(claimed) != 1 {
 		t.Fatalf("claimed %v, %v", claimed, err)
 	}
 	w.once(now.Add(claimFor - time.Second))
@@ -582,6 +582,55 @@ func TestSuccess(t *testing.T) {
 	if after := version(); after != before+1 {
 		t.Errorf("the version of the facts went from %d to %d", before, after)
 	}
+}
+
+// When a rest is over the loop checks the key at once; the next rest is longer all
+// the same, since only a call shows that a limit is over.
+func TestRestsAreFollowedByAFreeCheck(t *testing.T) {
+	w := newWard(t)
+	now := time.Now()
+	k := w.fallback("openai", "sk-busy-0123456789")
+	for _, want := range []time.Duration{limited, 2 * limited, 4 * limited} {
+		w.Saw(within(t), w.get(k), Observation{Kind: ByAttempt, At: now, StartedAt: now, Class: provider.ClassRateLimited})
+		w.Wait()
+		w.once(now.Add(want - time.Second))
+		if got := w.expectStatus(k, Cooling); got.CoolingUntil.Sub(now).Round(time.Millisecond) != want {
+			t.Errorf("rests for %s, want %s", got.CoolingUntil.Sub(now), want)
+		}
+		now = now.Add(want + time.Second)
+		if got := w.get(k); got.Unusable("", now) != "" {
+			t.Error("on trial it cannot be used")
+		}
+		w.once(now)
+		w.expectStatus(k, Healthy)
+	}
+	if n := w.checks.count("sk-busy-0123456789"); n != 3 {
+		t.Errorf("checked %d times", n)
+	}
+}
+
+// A check that hangs says nothing about the key, and it is not used until one does.
+func TestChecksThatHang(t *testing.T) {
+	w := newWard(t)
+	k := w.fallback("openai", "sk-hang-0123456789")
+	w.checks.set("sk-hang-0123456789", "hang")
+	w.Saw(within(t), k, refused(provider.ClassInvalidKey, 401))
+	got := w.expectStatus(k, Cooling)
+	if got.Unusable("", time.Now()) != IsChecked {
+		t.Errorf("it is %q", got.Unusable("", time.Now()))
+	}
+	started := time.Now()
+	w.Stop()
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	w.expectStatus(k, Cooling)
+	// The next start goes on where this one stopped.
+	w.checks.set("sk-hang-0123456789", "401")
+	if err := w.node(w.store).RunOnce(within(t), time.Now().Add(claimFor)); err != nil {
+		t.Fatal(err)
+	}
+	w.expectStatus(k, Invalid)
 }
 
 // A provider that limits a thousand times a second is written down once.

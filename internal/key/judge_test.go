@@ -31,7 +31,9 @@ func TestJudge(t *testing.T) {
 		return one
 	}
 	looked := func(class provider.Class, strikes int) state {
-		return in(Cooling, func(s *state) { s.suspect, s.until, s.strikes, s.refusedAt = class, at(50*time.Second), strikes, at(-10*time.Second) })
+		return in(Cooling, func(s *state) {
+			s.suspect, s.until, s.strikes, s.refusedAt = class, at(50*time.Second), strikes, at(-10*time.Second)
+		})
 	}
 	rested := func(class provider.Class, end time.Duration, strikes int) state {
 		return in(Cooling, func(s *state) { s.suspect, s.until, s.strikes, s.refusedAt = class, at(end), strikes, at(-time.Minute) })
@@ -58,7 +60,7 @@ func TestJudge(t *testing.T) {
 		next    time.Duration
 		probe   bool
 	}{
-		{"429 with a hint", healthy, with(call(limited), hint(7 * time.Second)), Cooling, limited, 7 * time.Second, 1, 7 * time.Second, false},
+		{"429 with a hint", healthy, with(call(limited), hint(7*time.Second)), Cooling, limited, 7 * time.Second, 1, 7 * time.Second, false},
 		{"429 without a hint", healthy, call(limited), Cooling, limited, 5 * time.Second, 1, 5 * time.Second, false},
 		{"the second rest", rested(limited, -time.Second, 1), call(limited), Cooling, limited, 10 * time.Second, 2, 10 * time.Second, false},
 		{"the seventh rest", rested(limited, 0, 6), call(limited), Cooling, limited, 5 * time.Minute, 7, 5 * time.Minute, false},

@@ -108,9 +108,10 @@ func (h *Health) inspect(ctx context.Context, k Key) Observation {
 	return o
 }
 
-// claim takes the keys whose check is due, so that no other node makes it: until
-// the claim runs out. A row that somebody else has locked is theirs.
-func (s *Store) claim(ctx context.Context, source Source, now time.Time, limit int) ([]Key, error) {
+// claim takes keys whose check is due, so that no other node makes it: until the
+// claim runs out. A row that somebody else has locked is theirs. Of each provider it
+// takes only as many as are checked at once, lest one that hangs holds up all.
+func (s *Store) claim(ctx context.Context, source Source, now time.Time) ([]Key, error) {
 	columns := userColumns
 	if source == Fallback {
 		columns = fallbackColumns
@@ -119,11 +120,17 @@ func (s *Store) claim(ctx context.Context, source Source, now time.Time, limit i
 		update `+tableOf(source)+`
 		set next_probe_at = $2
 		where id in (
-		  select id from `+tableOf(source)+`
-		  where next_probe_at <= $1 and status <> 'disabled'
-		  order by next_probe_at limit $3 for no key update skip locked
+		  select k.id from `+tableOf(source)+` k
+		  where k.id in (
+		    select id from (
+		      select id, next_probe_at, row_number() over (partition by provider order by next_probe_at) as turn
+		      from `+tableOf(source)+` where next_probe_at <= $1 and status <> 'disabled'
+		    ) due
+		    where turn <= $3 order by next_probe_at limit $4
+		  ) and k.next_probe_at <= $1
+		  for no key update skip locked
 		)
-		returning `+columns, now, now.Add(claimFor), limit)
+		returning `+columns, now, now.Add(claimFor), mostChecksPerProvider, mostChecks)
 	if err != nil {
 		return nil, postgres.Fault(err)
 	}

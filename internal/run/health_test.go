@@ -344,3 +344,33 @@ func TestKeysTurnBadWhileRunsGoOn(t *testing.T) {
 	}
 	t.Logf("%d runs, %d events", runs.Load(), strings.Count(events, "\n"))
 }
+
+// When the provider is down its keys rest, but are used all the same: an outage
+// must not look like a missing key. A success ends it.
+func TestAnOutageIsNotAMissingKey(t *testing.T) {
+	w := makeWorld(t)
+	for range 3 { // of three calls each
+		w.run(w.call("google/500"), nil)
+	}
+	w.Health.Wait()
+	var status, suspect string
+	state := func() {
+		t.Helper()
+		w.must(w.pool.QueryRow(w.ctx, `select status, coalesce(suspect, '') from ops.fallback_keys where provider = 'google'`).Scan(&status, &suspect))
+	}
+	if state(); status != "cooling" || suspect != "provider_error" {
+		t.Errorf("the key is %s, %s", status, suspect)
+	}
+	for _, node := range []*world{w, w.node()} {
+		if r := node.run(node.call("google/500"), nil).Results[0]; r.Error == nil || r.Error.Class != provider.ClassProviderError || r.Attempts == 0 {
+			t.Errorf("got %s", encoded(t, r))
+		}
+	}
+	if e := w.run(w.call("google/good"), nil); e.Status != Success {
+		t.Errorf("got %s", encoded(t, e))
+	}
+	w.Health.Wait()
+	if state(); status != "healthy" || suspect != "" {
+		t.Errorf("the key is %s, %s", status, suspect)
+	}
+}
