@@ -3,7 +3,6 @@ package key
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -17,15 +16,18 @@ const longRest = 5 * time.Minute
 
 // announcement is logged when what it says is committed.
 type announcement struct {
-	level    slog.Level
-	event    string
 	provider string
+	usable   bool // a key is, again; else none is any more
 	why      string
 }
 
 func (h *Health) announce(ctx context.Context, said []announcement) {
 	for _, a := range said {
-		h.Log.Log(ctx, a.level, a.event, "provider", a.provider, "reason", a.why)
+		if a.usable {
+			h.Log.InfoContext(ctx, "fallback_keys_recovered", "provider", a.provider, "reason", a.why)
+		} else {
+			h.Log.ErrorContext(ctx, "fallback_keys_exhausted", "provider", a.provider, "reason", a.why)
+		}
 	}
 }
 
@@ -51,7 +53,7 @@ func (h *Health) settleProvider(ctx context.Context, tx pgx.Tx, provider string,
 		if err != nil || tag.RowsAffected() == 0 || len(keys) == 0 {
 			return nil, err
 		}
-		return []announcement{{slog.LevelInfo, "fallback_keys_recovered", provider, why}}, nil
+		return []announcement{{provider, true, why}}, nil
 	}
 	tag, err := tx.Exec(ctx, `
 		insert into ops.exhausted_providers (provider, at, reason) values ($1, $2, $3) on conflict do nothing`, provider, now, why)
@@ -63,7 +65,7 @@ func (h *Health) settleProvider(ctx context.Context, tx pgx.Tx, provider string,
 			return nil, err
 		}
 	}
-	return []announcement{{slog.LevelError, "fallback_keys_exhausted", provider, why}}, nil
+	return []announcement{{provider, false, why}}, nil
 }
 
 // sweep looks at the providers whose fallback keys changed by what is not seen
