@@ -110,6 +110,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	}
 	server.Config.Handler = asDescribed(t, s.Handler())
 	server.Start()
+	t.Cleanup(s.Runner.Health.Stop)
 	t.Cleanup(server.Close)
 	return s
 }

@@ -118,7 +118,11 @@ func (h *Health) sweepProvider(ctx context.Context, provider string, now time.Ti
 		for _, one := range found {
 			keys = append(keys, one.key())
 		}
-		said, err = h.settleProvider(ctx, tx, provider, keys, now, "disabled, expired, added or rested")
+		why := "The last one was disabled, has expired or rests for long."
+		if slices.ContainsFunc(keys, func(k Key) bool { return !k.out(now) }) {
+			why = "One was added or enabled, or its rest is over."
+		}
+		said, err = h.settleProvider(ctx, tx, provider, keys, now, why)
 		return err
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -55,26 +56,24 @@ func (h *Health) RunOnce(ctx context.Context, now time.Time) error {
 
 // checkDue claims what is due and checks it.
 func (h *Health) checkDue(ctx context.Context, now time.Time) error {
-	var mu sync.Mutex
+	var due []Key
 	var problems []error
-	var all sync.WaitGroup
 	for _, source := range []Source{Fallback, User} {
 		keys, err := h.store.claim(ctx, source, now)
-		if err != nil {
-			problems = append(problems, err)
-		}
-		for _, k := range keys {
-			all.Go(func() {
-				if _, err := h.check(ctx, k, ByProbe, nil, func() time.Time { return now }); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					problems = append(problems, err)
-				}
-			})
-		}
+		due, problems = append(due, keys...), append(problems, err)
+	}
+	checked := make([]error, len(due))
+	var all sync.WaitGroup
+	for i, k := range due {
+		all.Go(func() {
+			_, err := h.check(ctx, k, ByProbe, nil, func() time.Time { return now })
+			if fault.KindOf(err) != fault.NotFound { // somebody has just deleted it
+				checked[i] = err
+			}
+		})
 	}
 	all.Wait()
-	return errors.Join(problems...)
+	return errors.Join(append(problems, checked...)...)
 }
 
 // retire disables keys whose replacement has taken over.

@@ -190,7 +190,7 @@ func TestKeysTurnBadWhileRunsGoOn(t *testing.T) {
 
 	type held struct {
 		key.Key
-		secret, fate string // fate: what it turns into, or "good", "disabled"
+		secret, fate string // fate: what it turns into, or "good", "disabled" (from the start), "halted" (by hand, later)
 	}
 	var all []held
 	add := func(id, fate string, own bool) {
@@ -204,15 +204,13 @@ func TestKeysTurnBadWhileRunsGoOn(t *testing.T) {
 		}
 		w.must(err)
 		f.keys[secret] = &temper{}
-		if fate == "good" {
-			f.keys[secret].moody = 0.05
-		}
+		f.keys[secret].moody = map[string]float64{"good": 0.05, "halted": 0.2}[fate]
 		all = append(all, one)
 	}
 	providers := []string{"openai", "anthropic", "google", "xai", "deepseek"}
 	for _, id := range providers {
 		add(id, "dead", true)
-		for _, fate := range []string{"good", "good", "dead", "broke", "disabled"} {
+		for _, fate := range []string{"good", "good", "dead", "broke", "disabled", "halted"} {
 			add(id, fate, false)
 		}
 	}
@@ -267,6 +265,10 @@ func TestKeysTurnBadWhileRunsGoOn(t *testing.T) {
 	ends := map[string]string{"dead": "invalid", "broke": "billing"}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for _, one := range all {
+		if one.fate == "halted" {
+			w.exec(`update ops.fallback_keys set status = 'disabled', status_reason = 'by hand' where id = $1`, one.ID)
+			f.on(one.secret, func(k *temper) { k.out = time.Now() })
+		}
 		if ends[one.fate] == "" {
 			continue
 		}
@@ -313,6 +315,10 @@ func TestKeysTurnBadWhileRunsGoOn(t *testing.T) {
 		case "disabled":
 			if status != "disabled" || reason != "by hand" || k.calls > 0 || k.checks > 0 {
 				t.Errorf("%s was used: %d calls, %d checks", name, k.calls, k.checks)
+			}
+		case "halted":
+			if status != "disabled" || reason != "by hand" || k.late > 0 {
+				t.Errorf("%s was used by %d runs that began later", name, k.late)
 			}
 		default:
 			if most := len(nodes)*workers + 1; status != ends[one.fate] || k.after > most || k.after == 0 || k.late > 0 {

@@ -89,6 +89,7 @@ func makeWorld(t testing.TB) *world {
 		Store: NewStore(w.pool, StoreOptions{Log: log}), Log: log, Now: time.Now,
 		Backoff: time.Millisecond,
 	}
+	t.Cleanup(func() { w.Health.Stop() })
 	return w
 }
 
