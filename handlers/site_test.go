@@ -105,12 +105,12 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
+	t.Cleanup(s.Runner.Health.Stop)
 	for _, c := range change {
 		c(s.Server)
 	}
 	server.Config.Handler = asDescribed(t, s.Handler())
 	server.Start()
-	t.Cleanup(s.Runner.Health.Stop)
 	t.Cleanup(server.Close)
 	return s
 }
