@@ -36,7 +36,8 @@ func newKeySite(t testing.TB) *site {
 		})
 		h.Runner.Providers = h.Providers
 		h.OwnKeys = key.NewOwnKeys(h.Runner.Keys, h.Providers, h.Log)
-		h.TestKey = h.OwnKeys.Test
+		h.Runner.Health = key.NewHealth(h.Runner.Keys, key.HealthOptions{Log: h.Log, Providers: h.Providers, Now: h.Now})
+		h.TestKey = h.Runner.Health.Test
 	})
 }
 

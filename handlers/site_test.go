@@ -93,6 +93,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 
 	channels := notify.NewStore(s.DB, keyRing, notify.Options{AllowPrivate: true})
 	ownKeys := key.NewOwnKeys(s.Keys, providers, log)
+	health := key.NewHealth(s.Keys, key.HealthOptions{Log: log, Providers: providers, Now: s.Clock.Now})
 	server := httptest.NewUnstartedServer(nil)
 	s.URL = "http://" + server.Listener.Addr().String()
 	s.Server = &handlers.Server{
@@ -102,10 +103,10 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Learners: learner.NewStore(s.DB),
 		Verifier: verifier,
 		Runner: &run.Runner{
-			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
+			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Health: health, Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
-		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(s.DB),
+		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(s.DB),
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
@@ -113,6 +114,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
+	t.Cleanup(s.Runner.Health.Stop)
 	for _, c := range change {
 		c(s.Server)
 	}

@@ -29,6 +29,8 @@ alter table ops.fallback_keys
   add column suspect               text,        -- error class of the refusal that is looked into, or rested for
   add column strikes               integer not null default 0, -- rests in a row without a success: each is longer
   add column next_probe_at         timestamptz, -- when the free check is due; null: not
+  add column probes                integer not null default 0, -- checks in a row that decided nothing new: each waits longer
+  add column state_revision        bigint not null default 0,  -- which of two things known of the state is the newer
   add column last_success_at       timestamptz,
   add column last_error_run_id     uuid,
   add column last_error_request_id text,        -- the provider's id of the call
@@ -44,11 +46,38 @@ alter table public.user_api_keys
   add column suspect               text,
   add column strikes               integer not null default 0,
   add column next_probe_at         timestamptz,
+  add column probes                integer not null default 0,
+  add column state_revision        bigint not null default 0,
   add column last_success_at       timestamptz,
   add column last_error_run_id     uuid,
   add column last_error_request_id text;
+create index fallback_keys_next_probe_at_idx on ops.fallback_keys (next_probe_at) where next_probe_at is not null;
 create index user_api_keys_next_probe_at_idx on public.user_api_keys (next_probe_at) where next_probe_at is not null;
 grant select (status_reason, status_at, last_success_at) on public.user_api_keys to authenticated, service_role;
+
+-- Whoever changes a state, the nodes that remember an older one notice.
+-- +goose StatementBegin
+create function ops.key_state_changed() returns trigger
+  language plpgsql set search_path = '' as
+$$
+begin
+  new.state_revision := old.state_revision + 1;
+  return new;
+end
+$$;
+-- +goose StatementEnd
+revoke all on function ops.key_state_changed() from public;
+create trigger state_changed before update of status, cooling_until, suspect on public.user_api_keys
+  for each row execute function ops.key_state_changed();
+create trigger state_changed before update of status, cooling_until, suspect on ops.fallback_keys
+  for each row execute function ops.key_state_changed();
+
+-- Providers all of whose fallback keys are out, so that it is said once.
+create table ops.exhausted_providers (
+  provider text primary key,
+  at       timestamptz not null,
+  reason   text not null -- what took the last key
+);
 
 -- What happened to a key: the evidence for its status.
 create table ops.key_events (
@@ -95,12 +124,17 @@ create trigger facts_changed after insert or delete or truncate
   or update of user_id, provider, ciphertext, status, cooling_until on public.user_api_keys
   for each statement execute function ops.facts_changed();
 drop table ops.key_events;
+drop table ops.exhausted_providers;
+drop trigger state_changed on ops.fallback_keys;
+drop trigger state_changed on public.user_api_keys;
+drop function ops.key_state_changed();
+drop index ops.fallback_keys_next_probe_at_idx;
 drop index public.user_api_keys_next_probe_at_idx;
 alter table public.user_api_keys
   drop column last_error_request_id, drop column last_error_run_id, drop column last_success_at, drop column next_probe_at,
-  drop column strikes, drop column suspect, drop column status_at, drop column status_reason;
+  drop column strikes, drop column suspect, drop column status_at, drop column status_reason, drop column probes, drop column state_revision;
 alter table ops.fallback_keys
   drop column revision, drop column replaced_by, drop column retire_at, drop column expires_at,
   drop column last_error_request_id, drop column last_error_run_id, drop column last_success_at, drop column next_probe_at,
-  drop column strikes, drop column suspect, drop column status_by, drop column status_at;
+  drop column strikes, drop column suspect, drop column status_by, drop column status_at, drop column probes, drop column state_revision;
 drop table ops.audit_log;

@@ -105,8 +105,6 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	dispatcher := notify.NewDispatcher(channels, log)
 	uses := key.NewUses(keyStore, log)
 	teardown.add("key uses", func() error { return uses.Flush(context.Background()) })
-	cooling := key.NewCoolings(keyStore, log)
-	teardown.add("key coolings", func() error { cooling.Wait(); return nil })
 
 	// Runs have a pool of their own. Those that another process left behind are
 	// closed before the first new one.
@@ -161,6 +159,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		return err
 	}
 	providers.UseSandbox(box.URL)
+	health := key.NewHealth(keyStore, key.HealthOptions{Log: log, Providers: providers, Now: time.Now})
+	teardown.add("key health", func() error { health.Stop(); return nil })
 
 	ownKeys := key.NewOwnKeys(keyStore, providers, log)
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
@@ -194,10 +194,10 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	server := &handlers.Server{
 		Accounts: accounts, Sessions: sessions, Teams: team.NewStore(f.pool), Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
-			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
+			Providers: providers, Keys: keyStore, Uses: uses, Health: health, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(f.pool),
+		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
@@ -243,6 +243,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	loops.Go(func() error { return prices.Run(ctx) })
 	loops.Go(func() error { return uses.Run(ctx) })
+	loops.Go(func() error { return health.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })

@@ -16,6 +16,10 @@ const (
 	IsInvalid  Reason = "refused by the provider"
 	IsBilling  Reason = "out of credit"
 	IsCooling  Reason = "rate limited for now"
+	IsResting  Reason = "resting after faults of the provider"
+	IsChecked  Reason = "being checked after the provider refused it"
+	IsExpired  Reason = "expired"
+	IsReplaced Reason = "replaced by another key"
 	WrongModel Reason = "not allowed for this model"
 )
 
@@ -33,10 +37,15 @@ type Skip struct {
 
 // Choose decides which of a provider's keys an attempt at a model uses, and which
 // after that, should the provider refuse it: the learner's own healthy key first,
-// then fallback keys by priority, then by least recent use.
+// then fallback keys by priority, then by least recent use. A key whose rest has
+// just ended stands behind the others of its source.
+//
+// Where all that could be used rest because the provider has trouble, they are
+// used: it is not their fault, and there is nothing better. Where there are none of
+// those either, a key is tried that was out of credit some time ago.
 func Choose(candidates []Key, model string, now time.Time) Choice {
 	ordered := slices.Clone(candidates)
-	slices.SortStableFunc(ordered, before)
+	slices.SortStableFunc(ordered, inTurn)
 	var choice Choice
 	for _, k := range ordered {
 		if reason := k.Unusable(model, now); reason != "" {
@@ -45,7 +54,31 @@ func Choose(candidates []Key, model string, now time.Time) Choice {
 		}
 		choice.Keys = append(choice.Keys, k)
 	}
+	for _, last := range []Reason{IsResting, IsBilling} {
+		if len(choice.Keys) > 0 {
+			break
+		}
+		choice.Skipped = slices.DeleteFunc(choice.Skipped, func(s Skip) bool {
+			used := s.Reason == last && s.Key.lastResort(now) && s.Key.allows(model)
+			if used {
+				choice.Keys = append(choice.Keys, s.Key)
+			}
+			return used
+		})
+	}
 	return choice
+}
+
+// lastResort says whether a key that is passed over may be used where there is no
+// other.
+func (k Key) lastResort(now time.Time) bool {
+	switch k.Unusable("", now) {
+	case IsResting:
+		return true
+	case IsBilling:
+		return k.state().isLastResort(now) && !k.expired(now) && !k.retired(now)
+	}
+	return false
 }
 
 // Wait is how long it takes until a key that is skipped now may be used again; 0
@@ -53,7 +86,7 @@ func Choose(candidates []Key, model string, now time.Time) Choice {
 func (c Choice) Wait(now time.Time) time.Duration {
 	var wait time.Duration
 	for _, skip := range c.Skipped {
-		if left := skip.Key.cooling(now); skip.Reason == IsCooling && (wait == 0 || left < wait) {
+		if left := skip.Key.cooling(now); left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}
 	}
@@ -68,7 +101,19 @@ func (k Key) cooling(now time.Time) time.Duration {
 	return max(k.CoolingUntil.Sub(now), 0)
 }
 
-// before orders keys as they are to be used.
+// inTurn orders keys as they are to be used: on trial after the healthy ones.
+func inTurn(a, b Key) int {
+	if a.Source == b.Source && (a.Status == Healthy) != (b.Status == Healthy) {
+		if a.Status == Healthy {
+			return -1
+		}
+		return 1
+	}
+	return before(a, b)
+}
+
+// before orders keys as they were set up, the least recently used first among
+// equals.
 func before(a, b Key) int {
 	if a.Source != b.Source {
 		if a.Source == User {
@@ -102,14 +147,35 @@ func (k Key) Unusable(model string, now time.Time) Reason {
 		return IsInvalid
 	case k.Status == Billing:
 		return IsBilling
+	case k.expired(now):
+		return IsExpired
+	case k.retired(now):
+		return IsReplaced
 	case k.cooling(now) > 0:
-		return IsCooling
-	case k.Models != nil && !slices.Contains(k.Models, model):
+		return k.rest()
+	case !k.allows(model):
 		return WrongModel
 	default:
 		return ""
 	}
 }
+
+// rest says why a key that cools does.
+func (k Key) rest() Reason {
+	switch {
+	case k.state().lookedInto():
+		return IsChecked
+	case outage(k.Suspect):
+		return IsResting
+	}
+	return IsCooling
+}
+
+func (k Key) allows(model string) bool { return k.Models == nil || slices.Contains(k.Models, model) }
+
+func (k Key) expired(now time.Time) bool { return k.ExpiresAt != nil && !k.ExpiresAt.After(now) }
+
+func (k Key) retired(now time.Time) bool { return k.RetireAt != nil && !k.RetireAt.After(now) }
 
 // Message says to the learner why there is no key, and what to do. It does not
 // tell anything of the platform's own keys beyond that none can be used.
@@ -137,12 +203,19 @@ func Availability(providers []string, candidates map[string][]Key, now time.Time
 	available := make(map[string]string, len(providers))
 	for _, provider := range providers {
 		available[provider] = "none"
-		usable := slices.DeleteFunc(slices.Clone(candidates[provider]), func(k Key) bool {
-			reason := k.Unusable("", now)
-			return reason != "" && reason != WrongModel
-		})
-		if len(usable) > 0 {
-			available[provider] = string(slices.MinFunc(usable, before).Source)
+		for _, last := range []Reason{"", IsResting, IsBilling} { // as Choose does
+			for _, k := range candidates[provider] {
+				reason := k.Unusable("", now)
+				if reason == WrongModel {
+					reason = "" // there may be another
+				}
+				if reason == last && (reason == "" || k.lastResort(now)) && (available[provider] == "none" || k.Source == User) {
+					available[provider] = string(k.Source)
+				}
+			}
+			if available[provider] != "none" {
+				break
+			}
 		}
 	}
 	return available

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/provider"
 )
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -37,6 +39,12 @@ func used(d time.Duration) func(*Key)   { return func(k *Key) { k.LastUsedAt = a
 func models(names ...string) func(*Key) { return func(k *Key) { k.Models = names } }
 func cooling(until *time.Time) func(k *Key) {
 	return func(k *Key) { k.Status, k.CoolingUntil = Cooling, until }
+}
+func suspect(class provider.Class) func(k *Key) {
+	return func(k *Key) { k.Status, k.CoolingUntil, k.Suspect = Cooling, at(time.Minute), class }
+}
+func broke(d time.Duration) func(k *Key) {
+	return func(k *Key) { k.Status, k.CoolingUntil = Billing, at(d) }
 }
 func createdAt(d time.Duration) func(k *Key) { return func(k *Key) { k.CreatedAt = *at(d) } }
 
@@ -74,6 +82,21 @@ func TestChoose(t *testing.T) {
 		{"cooling until nobody knows", []Key{own(cooling(nil))}, "own", ""},
 		{"disabled while cooling", []Key{own(func(k *Key) { k.Status, k.CoolingUntil = Disabled, at(-time.Hour) })}, "", "own: disabled"},
 		{"healthy with an old end of cooling", []Key{own(func(k *Key) { k.CoolingUntil = at(time.Hour) })}, "own", ""},
+
+		{"on trial after the healthy", []Key{fallback("a", func(k *Key) { k.Status, k.CoolingUntil, k.Priority = Cooling, at(-time.Second), 1 }), fallback("b", nil)}, "b", ""},
+		{"own on trial before a fallback key", []Key{own(cooling(at(-time.Second))), fallback("a", nil)}, "own", ""},
+		{"expired", []Key{fallback("a", func(k *Key) { k.ExpiresAt = at(0) })}, "", "a: expired"},
+		{"not yet expired", []Key{fallback("a", func(k *Key) { k.ExpiresAt = at(1) })}, "a", ""},
+		{"replaced", []Key{fallback("a", func(k *Key) { k.RetireAt = at(0) }), fallback("b", nil)}, "b", "a: replaced by another key"},
+		{"looked into", []Key{fallback("a", suspect(provider.ClassInvalidKey))}, "", "a: being checked after the provider refused it"},
+		{"an outage, and there is another", []Key{own(suspect(provider.ClassOverloaded)), fallback("a", nil)}, "a", "own: resting after faults of the provider"},
+		{"an outage of all", []Key{own(suspect(provider.ClassNetwork)), fallback("a", suspect(provider.ClassTimeout)), fallback("b", status(Invalid))}, "own", "b: refused by the provider"},
+		{"an outage, and a rate limit", []Key{own(cooling(at(time.Minute))), fallback("a", suspect(provider.ClassProviderError))}, "a", "own: rate limited for now"},
+		{"an outage, but not for this model", []Key{fallback("a", func(k *Key) { suspect(provider.ClassNetwork)(k); k.Models = []string{"x"} })}, "", "a: resting after faults of the provider"},
+		{"out of credit long ago, and there is no other", []Key{own(broke(-time.Second)), fallback("a", status(Invalid))}, "own", "a: refused by the provider"},
+		{"out of credit long ago, and there is another", []Key{own(broke(-time.Second)), fallback("a", nil)}, "a", "own: out of credit"},
+		{"out of credit just now", []Key{own(broke(time.Second))}, "", "own: out of credit"},
+		{"out of credit long ago, but not for this model", []Key{fallback("a", func(k *Key) { broke(-1)(k); k.Models = []string{"x"} })}, "", "a: out of credit"},
 
 		{"model allowed", []Key{fallback("a", models("gpt-5", "gpt-5-mini"))}, "a", ""},
 		{"model not allowed", []Key{fallback("a", func(k *Key) { k.Models, k.Priority = []string{"gpt-5"}, 1 }), fallback("b", nil)}, "b", "a: not allowed for this model"},
@@ -152,9 +175,13 @@ func TestAvailability(t *testing.T) {
 		"anthropic": {named(User, "own", status(Invalid)), named(Fallback, "a", models("claude-haiku-5-5"))},
 		"google":    {named(User, "own", status(Disabled)), named(Fallback, "a", cooling(at(time.Second)))},
 		"groq":      {named(User, "own", cooling(at(0)))},
+		"xai":       {named(Fallback, "a", suspect(provider.ClassNetwork)), named(User, "own", broke(-1))},
+		"deepseek":  {named(Fallback, "a", suspect(provider.ClassBilling)), named(User, "own", broke(-1))},
 	}
-	got := Availability([]string{"openai", "anthropic", "google", "mistral", "groq", "openai"}, candidates, noon)
-	want := map[string]string{"openai": "user", "anthropic": "fallback", "google": "none", "mistral": "none", "groq": "user"}
+	got := Availability([]string{"openai", "anthropic", "google", "mistral", "groq", "openai", "xai", "deepseek"}, candidates, noon)
+	want := map[string]string{
+		"openai": "user", "anthropic": "fallback", "google": "none", "mistral": "none", "groq": "user", "xai": "fallback", "deepseek": "user",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -49,7 +50,32 @@ type Key struct {
 	LastUsedAt   *time.Time
 	CreatedAt    time.Time
 
-	ciphertext []byte
+	Suspect   provider.Class // while cooling: what is looked into, or rested for
+	Strikes   int            // rests in a row without a success
+	ExpiresAt *time.Time     // from then on it is not used
+	RetireAt  *time.Time     // likewise: another key has replaced it
+
+	ciphertext  []byte
+	statusAt    time.Time
+	probes      int
+	verifiedAt  *time.Time
+	lastErrorAt *time.Time
+	revision    int64 // grows with every change of the state
+}
+
+// state is the key's health as its row has it.
+func (k Key) state() state {
+	return state{
+		status: k.Status, since: k.statusAt, until: k.CoolingUntil, suspect: k.Suspect, strikes: k.Strikes, probes: k.probes,
+		verifiedAt: k.verifiedAt, refusedAt: k.lastErrorAt, retireAt: k.RetireAt,
+	}
+}
+
+// with is the key in another state.
+func (k Key) with(s state) Key {
+	k.Status, k.statusAt, k.CoolingUntil, k.Suspect, k.Strikes, k.probes = s.status, s.since, s.until, s.suspect, s.strikes, s.probes
+	k.verifiedAt, k.lastErrorAt = s.verifiedAt, s.refusedAt
+	return k
 }
 
 // place is where the key's ciphertext belongs.

@@ -15,9 +15,6 @@ import (
 	"github.com/promptcademy/promptops/internal/provider"
 )
 
-// checkPatience is how long a provider may take to say whether a key is good.
-const checkPatience = 10 * time.Second
-
 // sandboxPrefix is what keys of the built-in sandbox begin with.
 const sandboxPrefix = "sandbox-"
 

@@ -15,6 +15,7 @@ import (
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -211,9 +212,9 @@ func TestRewrapWhileNodesRun(t *testing.T) {
 	working, stop := context.WithCancel(ctx)
 	var nodes, adding, rewraps sync.WaitGroup
 	for _, s := range []*Store{before, after} {
-		coolings, uses := NewCoolings(s, quiet()), NewUses(s, quiet())
+		health, uses := NewHealth(s, HealthOptions{Log: quiet(), Now: time.Now}), NewUses(s, quiet())
 		nodes.Go(func() {
-			defer coolings.Wait()
+			defer health.Wait()
 			for i := 0; working.Err() == nil; i++ {
 				keys, err := s.Candidates(ctx, &ada, []string{"openai"})
 				if err != nil || len(keys["openai"]) < 2*stored {
@@ -227,7 +228,9 @@ func TestRewrapWhileNodesRun(t *testing.T) {
 					}
 					uses.Touch(k, time.Now())
 					if (i+j)%50 == 0 {
-						coolings.Cool(k, time.Duration(i+1)*time.Minute, "slow down", time.Now())
+						health.Saw(ctx, k, Observation{
+							Kind: ByAttempt, At: time.Now(), Class: provider.ClassRateLimited, RetryAfter: time.Duration(i+1) * time.Minute, Message: "slow down",
+						})
 					}
 				}
 				if err := uses.Flush(ctx); err != nil {

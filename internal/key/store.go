@@ -14,6 +14,7 @@ import (
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/seal"
 )
 
@@ -43,6 +44,16 @@ type row struct {
 	LastUsedAt   *time.Time
 	CreatedAt    time.Time
 	Ciphertext   []byte
+
+	Suspect        provider.Class
+	Strikes        int
+	ExpiresAt      *time.Time
+	RetireAt       *time.Time
+	StatusAt       time.Time
+	Probes         int
+	LastVerifiedAt *time.Time
+	LastErrorAt    *time.Time
+	StateRevision  int64
 }
 
 func (r row) key() Key {
@@ -50,16 +61,20 @@ func (r row) key() Key {
 		ID: r.ID, Source: r.Source, Provider: r.Provider, Label: r.Label, LastFour: r.LastFour,
 		Status: r.Status, CoolingUntil: r.CoolingUntil, Priority: r.Priority, Models: r.Models, MonthlyCap: r.MonthlyCap,
 		Sandbox: r.Sandbox, LastUsedAt: r.LastUsedAt, CreatedAt: r.CreatedAt, ciphertext: r.Ciphertext,
+		Suspect: r.Suspect, Strikes: r.Strikes, ExpiresAt: r.ExpiresAt, RetireAt: r.RetireAt,
+		statusAt: r.StatusAt, probes: r.Probes, verifiedAt: r.LastVerifiedAt, lastErrorAt: r.LastErrorAt, revision: r.StateRevision,
 	}
 }
 
 const userColumns = `id, user_id as owner_id, 'user' as source, provider, label, last_four, status, cooling_until,
 	0 as priority, null::text[] as models, null::numeric as monthly_cap,
 	exists (select from ops.demo_records d where d.kind = 'user_key' and d.id = user_api_keys.id) as sandbox,
-	last_used_at, created_at, ciphertext`
+	last_used_at, created_at, ciphertext, null::timestamptz as expires_at, null::timestamptz as retire_at, ` + healthColumns
 
 const fallbackColumns = `id, null::uuid as owner_id, 'fallback' as source, provider, label, last_four, status, cooling_until,
-	priority, models, monthly_cap_usd as monthly_cap, sandbox, last_used_at, created_at, ciphertext`
+	priority, models, monthly_cap_usd as monthly_cap, sandbox, last_used_at, created_at, ciphertext, expires_at, retire_at, ` + healthColumns
+
+const healthColumns = `coalesce(suspect, '') as suspect, strikes, status_at, probes, last_verified_at, last_error_at, state_revision`
 
 // Candidates returns every key that an attempt at one of the providers could
 // use, by provider: the learner's own (nil: nobody's) and all fallback keys. One

@@ -14,36 +14,55 @@ import (
 
 const flushEvery = 5 * time.Second
 
-// Uses remembers when keys were last used and writes it down every few seconds:
-// an update per attempt would make every run wait for the rows of busy keys.
+// Uses remembers when keys were last used, and when that last went well, and writes
+// it down every few seconds: an update per attempt would make every run wait for
+// the rows of busy keys.
 type Uses struct {
 	store *Store
 	log   *slog.Logger
 
 	mu   sync.Mutex
-	last map[Source]map[uuid.UUID]time.Time
+	last map[Source]map[uuid.UUID]use
 }
+
+// use is when a key was last used, and when a call with it last went well.
+type use struct{ tried, worked time.Time }
 
 // NewUses returns an empty Uses; Run writes.
 func NewUses(store *Store, log *slog.Logger) *Uses {
-	return &Uses{store: store, log: log, last: map[Source]map[uuid.UUID]time.Time{User: {}, Fallback: {}}}
+	return &Uses{store: store, log: log, last: noUses()}
+}
+
+func noUses() map[Source]map[uuid.UUID]use {
+	return map[Source]map[uuid.UUID]use{User: {}, Fallback: {}}
 }
 
 // Touch notes that a key was used.
-func (u *Uses) Touch(k Key, at time.Time) {
+func (u *Uses) Touch(k Key, at time.Time) { u.note(k, use{tried: at}) }
+
+// Worked notes that a call with a key went well.
+func (u *Uses) Worked(k Key, at time.Time) { u.note(k, use{worked: at}) }
+
+func (u *Uses) note(k Key, n use) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if at.After(u.last[k.Source][k.ID]) {
-		u.last[k.Source][k.ID] = at
+	last := u.last[k.Source][k.ID]
+	u.last[k.Source][k.ID] = use{later(last.tried, n.tried), later(last.worked, n.worked)}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
+	return b
 }
 
 // Apply returns the key as it is when what is not yet written is added to it.
 func (u *Uses) Apply(k Key) Key {
 	u.mu.Lock()
-	at, known := u.last[k.Source][k.ID]
+	at := u.last[k.Source][k.ID].tried
 	u.mu.Unlock()
-	if known && (k.LastUsedAt == nil || k.LastUsedAt.Before(at)) {
+	if !at.IsZero() && (k.LastUsedAt == nil || k.LastUsedAt.Before(at)) {
 		k.LastUsedAt = &at
 	}
 	return k
@@ -70,7 +89,7 @@ func (u *Uses) Run(ctx context.Context) error {
 func (u *Uses) Flush(ctx context.Context) error {
 	u.mu.Lock()
 	noted := u.last
-	u.last = map[Source]map[uuid.UUID]time.Time{User: {}, Fallback: {}}
+	u.last = noUses()
 	u.mu.Unlock()
 
 	var batch pgx.Batch
@@ -78,9 +97,9 @@ func (u *Uses) Flush(ctx context.Context) error {
 	// for each other.
 	for _, source := range []Source{User, Fallback} {
 		var ids []uuid.UUID
-		var times []time.Time
-		for id, at := range noted[source] {
-			ids, times = append(ids, id), append(times, at)
+		var tried, worked []*time.Time
+		for id, n := range noted[source] {
+			ids, tried, worked = append(ids, id), append(tried, timeOrNull(n.tried)), append(worked, timeOrNull(n.worked))
 		}
 		if len(ids) > 0 {
 			batch.Queue(`
@@ -88,10 +107,10 @@ func (u *Uses) Flush(ctx context.Context) error {
 				  select id from `+tableOf(source)+` where id = any($1) order by id for update
 				)
 				update `+tableOf(source)+` k
-				set last_used_at = greatest(k.last_used_at, u.at)
-				from unnest($1::uuid[], $2::timestamptz[]) as u (id, at)
+				set last_used_at = greatest(k.last_used_at, u.tried), last_success_at = greatest(k.last_success_at, u.worked)
+				from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) as u (id, tried, worked)
 				join locked using (id)
-				where k.id = u.id`, ids, times)
+				where k.id = u.id`, ids, tried, worked)
 		}
 	}
 	if batch.Len() == 0 {
@@ -100,10 +119,17 @@ func (u *Uses) Flush(ctx context.Context) error {
 	err := u.store.db.SendBatch(ctx, &batch).Close()
 	if err != nil {
 		for source, keys := range noted {
-			for id, at := range keys {
-				u.Touch(Key{ID: id, Source: source}, at)
+			for id, n := range keys {
+				u.note(Key{ID: id, Source: source}, n)
 			}
 		}
 	}
 	return postgres.Fault(err)
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }

@@ -76,6 +76,21 @@ func TestUses(t *testing.T) {
 	check(own, at(time.Minute))
 	check(unused, nil)
 
+	// That it went well is another thing.
+	worked := func(k Key) (at *time.Time) {
+		t.Helper()
+		if err := tx.QueryRow(within(t), `select last_success_at from `+tableOf(k.Source)+` where id = $1`, k.ID).Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	u.Worked(first, *at(3 * time.Second))
+	flush()
+	check(first, at(2*time.Second))
+	if got := worked(first); got == nil || !got.Equal(*at(3 * time.Second)) || worked(own) != nil {
+		t.Errorf("last went well %v, %v", got, worked(own))
+	}
+
 	// What another node wrote is not turned back.
 	u.Touch(own, *at(time.Second))
 	flush()

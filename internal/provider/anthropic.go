@@ -253,4 +253,4 @@ func (*anthropicDecoder) complete() bool { return false }
 
 func (anthropic) checks() []string { return []string{"/v1/models"} }
 
-func (anthropic) checked(body []byte) error { return listed(body) }
+func (anthropic) checked(body []byte) (credit bool, err error) { return false, listed(body) }

@@ -184,4 +184,4 @@ func (d *geminiDecoder) take(a *geminiAnswer, body []byte) error {
 
 func (gemini) checks() []string { return []string{"/v1beta/models?pageSize=1"} }
 
-func (gemini) checked(body []byte) error { return listed(body) }
+func (gemini) checked(body []byte) (credit bool, err error) { return false, listed(body) }

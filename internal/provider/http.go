@@ -88,8 +88,9 @@ type wire interface {
 	// checks are paths whose GET proves a key; the next is tried where one does
 	// not exist.
 	checks() []string
-	// checked looks at what such a GET brought.
-	checked(body []byte) error
+	// checked looks at what such a GET brought; credit means that it says there
+	// is money left.
+	checked(body []byte) (credit bool, err error)
 }
 
 // decoder reads one answer. Its errors are errShape, errTooLarge, a
@@ -407,39 +408,45 @@ func dialProblem(err error) string {
 
 // Check implements Client.
 func (c *client) Check(ctx context.Context, secret string) error {
+	_, err := c.Inspect(ctx, secret)
+	return err
+}
+
+// Inspect implements Client.
+func (c *client) Inspect(ctx context.Context, secret string) (credit bool, err error) {
 	var failure *Failure
 	for _, path := range c.wire.checks() {
-		failure = c.check(ctx, path, secret)
+		credit, failure = c.check(ctx, path, secret)
 		if failure == nil {
-			return nil
+			return credit, nil
 		}
 		if failure.Class != ClassNotFound {
 			break
 		}
 	}
-	return failure
+	return false, failure
 }
 
-func (c *client) check(caller context.Context, path, secret string) *Failure {
+func (c *client) check(caller context.Context, path, secret string) (credit bool, failure *Failure) {
 	ctx, cancel := context.WithCancel(caller)
 	defer cancel()
 	resp, failure := c.send(ctx, http.MethodGet, path, nil, secret)
 	if failure != nil {
-		return failure
+		return false, failure
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return c.refused(resp, secret, cancel)
+		return false, c.refused(resp, secret, cancel)
 	}
 	body, err := readBody(resp.Body, maxAnswer)
 	defer putBody(body)
 	if err == nil {
-		err = c.wire.checked(body.Bytes())
+		credit, err = c.wire.checked(body.Bytes())
 	}
 	if err == nil {
-		return nil
+		return credit, nil
 	}
-	return c.failure(caller, err, resp, body.Bytes(), secret)
+	return false, c.failure(caller, err, resp, body.Bytes(), secret)
 }
 
 // listed is the check of a plain list of models: {"data":[…]}, {"models":[…]}.

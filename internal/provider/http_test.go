@@ -309,6 +309,34 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
+// Only some providers say with the check that there is money left, and a limit
+// that is not set says nothing.
+func TestInspectSeesCredit(t *testing.T) {
+	for _, test := range []struct {
+		provider, body string
+		credit         bool
+		class          provider.Class
+	}{
+		{"openai", `{"data":[]}`, false, ""},
+		{"deepseek", `{"is_available":true,"balance_infos":[]}`, true, ""},
+		{"deepseek", `{"is_available":false}`, false, provider.ClassBilling},
+		{"openrouter", `{"data":{"label":"x","limit_remaining":3.5}}`, true, ""},
+		{"openrouter", `{"data":{"label":"x","limit_remaining":0}}`, false, provider.ClassBilling},
+		{"openrouter", `{"data":{"label":"x","limit_remaining":null}}`, false, ""},
+		{"openrouter", `{"error":{"code":401,"message":"User not found."}}`, false, provider.ClassInvalidKey},
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, test.body) })
+		credit, err := clientAt(t, recorded{provider: test.provider}, server.URL).Inspect(t.Context(), secret)
+		class := provider.Class("")
+		if failure, ok := errors.AsType[*provider.Failure](err); ok {
+			class = failure.Class
+		}
+		if credit != test.credit || class != test.class {
+			t.Errorf("%s, %s: credit %v, %v", test.provider, test.body, credit, err)
+		}
+	}
+}
+
 func TestCheckFallsBack(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/models" {

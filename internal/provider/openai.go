@@ -289,7 +289,7 @@ func (w openAI) checks() []string {
 
 // checked reads a list of models, OpenRouter's {"data":{limit_remaining}} or
 // DeepSeek's {"is_available"}.
-func (w openAI) checked(body []byte) error {
+func (w openAI) checked(body []byte) (credit bool, err error) {
 	var key struct {
 		Available *bool `json:"is_available"`
 		Data      struct {
@@ -297,16 +297,16 @@ func (w openAI) checked(body []byte) error {
 		} `json:"data"`
 	}
 	if w.quirks.checks == nil {
-		return listed(body)
+		return false, listed(body)
 	}
 	_ = decodeLoosely(body, &key, "is_available") // data may be a list of models
 	switch {
 	case key.Available != nil && !*key.Available:
-		return &Failure{Class: ClassBilling, Message: "The key is good, but its account has no balance left."}
+		return false, &Failure{Class: ClassBilling, Message: "The key is good, but its account has no balance left."}
 	case key.Available != nil:
-		return nil
+		return true, nil
 	case key.Data.Remaining != nil && *key.Data.Remaining <= 0:
-		return &Failure{Class: ClassBilling, Message: "The key is good, but its spending limit is used up."}
+		return false, &Failure{Class: ClassBilling, Message: "The key is good, but its spending limit is used up."}
 	}
-	return listed(body)
+	return key.Data.Remaining != nil, listed(body)
 }

@@ -22,8 +22,13 @@ type Client interface {
 	Complete(ctx context.Context, call Call, onText func(text string)) (Reply, error)
 
 	// Check verifies a secret by a call that costs nothing (list models, key
-	// info), never by a completion. nil means the provider accepted it.
+	// info), never by a completion. nil means the provider accepted it, a Failure
+	// of ClassBilling that the key is good but has nothing left to spend.
 	Check(ctx context.Context, secret string) error
+
+	// Inspect is Check that also tells whether the provider said, in the same
+	// answer, that there is money left to spend. Most do not say.
+	Inspect(ctx context.Context, secret string) (credit bool, err error)
 }
 
 // Role of a message.

@@ -77,7 +77,10 @@ func (r *Runner) attempt(ctx context.Context, a *attempt, call Call, facts facts
 	backoff := cmp.Or(r.Backoff, defaultBackoff)
 	s := situation{}
 	for {
-		failure, streamed := r.try(ctx, a, call.Request, facts, messages, heard)
+		if r.Health.Suspended(a.key, r.Now()) && r.nextKey(a) && r.switchKey(call, a) == "" {
+			s = situation{waited: s.waited}
+		}
+		failure, streamed := r.try(ctx, a, call, facts, messages, heard)
 		if failure == nil {
 			a.result.Status = AttemptOK
 			return
@@ -121,11 +124,13 @@ func (a *attempt) ended(ctx context.Context, failure *provider.Failure) *provide
 	return failure
 }
 
-// nextKey drops keys that began to cool meanwhile, and says whether one is left.
+// nextKey drops keys that are out meanwhile, and says whether one is left.
 func (r *Runner) nextKey(a *attempt) bool {
-	for len(a.keys) > 0 && r.Cooling.Apply(a.keys[0]).Unusable(a.model, r.Now()) != "" {
-		a.keys = a.keys[1:]
+	now := make([]key.Key, len(a.keys))
+	for i, k := range a.keys {
+		now[i] = r.Health.Apply(k)
 	}
+	a.keys = key.Choose(now, a.model, r.Now()).Keys
 	return len(a.keys) > 0
 }
 
@@ -181,7 +186,8 @@ func (r *Runner) hold(call Call, a *attempt, w wish) granted {
 }
 
 // try makes one call to the provider and adds what it used to the attempt.
-func (r *Runner) try(ctx context.Context, a *attempt, req Request, facts facts, messages []provider.Message, heard Listener) (failure *provider.Failure, streamed bool) {
+func (r *Runner) try(ctx context.Context, a *attempt, call Call, facts facts, messages []provider.Message, heard Listener) (failure *provider.Failure, streamed bool) {
+	req := call.Request
 	if ctx.Err() != nil {
 		return a.ended(ctx, &provider.Failure{Class: provider.ClassTimeout, Message: "There was no time left to ask the model."}), false
 	}
@@ -221,12 +227,24 @@ func (r *Runner) try(ctx context.Context, a *attempt, req Request, facts facts, 
 	}
 	if failure != nil {
 		t.Class, t.HTTPStatus = failure.Class, failure.HTTPStatus
-		if failure.Class == provider.ClassRateLimited {
-			r.Cooling.Cool(a.key, failure.RetryAfter, failure.Message, r.Now())
-		}
 	}
 	a.tries = append(a.tries, t)
+	r.tell(ctx, a.key, call.ID, t, failure)
 	return failure, streamed
+}
+
+// tell has it known what a call saw of its key.
+func (r *Runner) tell(ctx context.Context, k key.Key, runID uuid.UUID, t Try, failure *provider.Failure) {
+	now := r.Now()
+	o := key.Observation{
+		Kind: key.ByAttempt, At: now, StartedAt: t.StartedAt, Class: t.Class, HTTPStatus: t.HTTPStatus, Latency: t.Duration, ProviderCall: t.ProviderCall,
+	}
+	if failure == nil {
+		r.Uses.Worked(k, now)
+	} else {
+		o.RetryAfter, o.Message, o.RunID = failure.RetryAfter, failure.Message, &runID
+	}
+	r.Health.Saw(ctx, k, o)
 }
 
 // note adds to the last try what was decided after it.

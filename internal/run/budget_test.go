@@ -268,6 +268,7 @@ func TestOwnKeysAreNotLimited(t *testing.T) {
 	if r := e.Results[0]; r.Error == nil || r.Error.Class != provider.ClassInvalidKey || r.Attempts != 1 {
 		t.Errorf("got %s", encoded(t, r))
 	}
+	w.warm()
 	w.exec(`update ops.budgets set daily_usd = 1`)
 	e = w.run(w.call("openai/good"), nil)
 	if r := e.Results[0]; r.Status != AttemptOK || *r.KeySource != key.Fallback || r.Attempts != 2 {

@@ -121,6 +121,7 @@ func TestKeyFailover(t *testing.T) {
 	w.checkSecrets(e, log)
 
 	// With nothing left to try, it is the last key's failure.
+	w.warm()
 	bad[secrets["openai"]] = true
 	e = w.run(w.call("openai/good"), nil)
 	if r := e.Results[0]; r.Error == nil || r.Error.Class != provider.ClassInvalidKey || r.Attempts != 2 || !r.Cost.IsZero() {
@@ -168,7 +169,7 @@ func TestRateLimitCoolsTheKeyForAllNodes(t *testing.T) {
 		}
 	}
 	check("the node that knows", w)
-	w.Cooling.Wait()
+	w.Health.Wait()
 	check("another node", other)
 	_, _, err := w.Keys.AddFallback(w.ctx, key.NewFallback{Provider: "anthropic", Label: "Second", Secret: key.Secret(secrets["google"]), Sandbox: true})
 	w.must(err)

@@ -21,8 +21,8 @@ import (
 type Runner struct {
 	Providers *provider.Registry
 	Keys      *key.Store
-	Uses      *key.Uses     // learns which keys were used
-	Cooling   *key.Coolings // learns which keys are rate limited
+	Uses      *key.Uses   // learns which keys were used
+	Health    *key.Health // learns how that went
 	Prices    *price.Prices
 	Store     *Store
 	Log       *slog.Logger
@@ -201,7 +201,7 @@ func providersOf(attempts []attempt) []string {
 func (r *Runner) chooseKeys(call Call, attempts []attempt, f facts, messages []provider.Message, now time.Time) {
 	for _, keys := range f.keys {
 		for i, k := range keys {
-			keys[i] = r.Cooling.Apply(r.Uses.Apply(k))
+			keys[i] = r.Health.Apply(r.Uses.Apply(k))
 		}
 	}
 	day := r.Store.day(CreatedAt(call.ID))

@@ -85,26 +85,32 @@ func makeWorld(t testing.TB) *world {
 	_, err = EnsureMonths(ctx, w.pool, time.Now(), time.Now().Add(time.Hour)) // the month may end before the test does
 	w.must(err)
 	w.Runner = &Runner{
-		Providers: providers, Keys: keys, Uses: key.NewUses(keys, log), Cooling: key.NewCoolings(keys, log), Prices: prices,
+		Providers: providers, Keys: keys, Uses: key.NewUses(keys, log), Health: key.NewHealth(keys, key.HealthOptions{Log: log, Providers: providers, Now: time.Now}), Prices: prices,
 		Store: NewStore(w.pool, StoreOptions{Log: log}), Log: log, Now: time.Now,
 		Backoff: time.Millisecond,
 	}
+	t.Cleanup(func() { w.Health.Stop() })
 	return w
 }
 
 // warm makes keys that cool usable again.
 func (w *world) warm() {
 	w.t.Helper()
-	w.Cooling.Wait()
-	w.Cooling = key.NewCoolings(w.Keys, w.Log)
-	w.exec(`update ops.fallback_keys set status = 'healthy', cooling_until = null`)
-	w.exec(`update public.user_api_keys set status = 'healthy', cooling_until = null`)
+	w.Health.Wait()
+	w.Health = w.health()
+	w.exec(`update ops.fallback_keys set status = 'healthy', cooling_until = null, suspect = null, strikes = 0, next_probe_at = null`)
+	w.exec(`update public.user_api_keys set status = 'healthy', cooling_until = null, suspect = null, strikes = 0, next_probe_at = null`)
+}
+
+// health looks after keys without remembering anything.
+func (w *world) health() *key.Health {
+	return key.NewHealth(w.Keys, key.HealthOptions{Log: w.Log, Providers: w.Providers, Now: time.Now})
 }
 
 // node is another process on the same database.
 func (w *world) node() *world {
 	other, runner := *w, *w.Runner
-	runner.Uses, runner.Cooling = key.NewUses(w.Keys, w.Log), key.NewCoolings(w.Keys, w.Log)
+	runner.Uses, runner.Health = key.NewUses(w.Keys, w.Log), w.health()
 	runner.Store = NewStore(w.pool, StoreOptions{Log: w.Log, Zone: w.Store.zone})
 	other.Runner = &runner
 	return &other
