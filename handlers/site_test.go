@@ -114,7 +114,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
-	t.Cleanup(s.Runner.Health.Stop)
+	t.Cleanup(func() { s.Runner.Health.Stop() })
 	for _, c := range change {
 		c(s.Server)
 	}
