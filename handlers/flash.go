@@ -23,7 +23,7 @@ const (
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
-	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
+	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key on Fallback Keys."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 }
@@ -42,7 +42,8 @@ func takeFlash(c echo.Context) *views.Flash {
 	name, numbers, _ := strings.Cut(cookie.Value, "?")
 	flash, ok := flashes[name]
 	if !ok {
-		return nil
+		values, _ := url.ParseQuery(numbers)
+		return keyFlash(name, values)
 	}
 	if name == flashBudgetsSaved {
 		changes, _ := url.ParseQuery(numbers)

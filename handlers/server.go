@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
+	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -36,7 +38,9 @@ type Server struct {
 	Runner    *run.Runner
 	Providers *provider.Registry
 	Prices    *price.Prices
+	Endpoints *provider.Endpoints
 	Budgets   *run.BudgetStore
+	Fallbacks *key.Fallbacks
 	Usage     *usage.Store
 	History   *history.Store
 	Demo      *demo.Store
@@ -44,8 +48,13 @@ type Server struct {
 	Assets    *static.Assets
 	Ready     func(ctx context.Context) error // nil: the database answers and is migrated
 	Log       *slog.Logger
-	Now       func() time.Time
-	Zone      *time.Location // of operators who chose none
+
+	// TestKey makes a free call with a key and draws its conclusions; operatorID is
+	// who asked for it.
+	TestKey func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
+
+	Now  func() time.Time
+	Zone *time.Location // of operators who chose none
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

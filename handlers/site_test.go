@@ -99,6 +99,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
+		Endpoints: provider.NewEndpoints(s.DB, providers, log), Fallbacks: key.NewFallbacks(s.DB, keyRing, time.UTC), TestKey: tester(s.Keys, providers),
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },

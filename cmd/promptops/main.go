@@ -35,7 +35,7 @@ var commands = []command{
 	{"migrate", "[status|down]", "bring the database up to date, show its state, or take one step back", migrate},
 	{"config", "[--show-database-url] [--json]", "print the effective configuration, secrets redacted", showConfig},
 	{"operator", "add|list|disable|enable|reset", "manage who signs in to the dashboard", operators},
-	{"key", "add|list|test", "manage fallback keys; the secret is read from standard input", keys},
+	{"key", "add|list|test|edit|order|rotate|disable|enable|delete", "manage fallback keys; the secret is read from standard input", keys},
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},

@@ -136,6 +136,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	// Providers, and the sandbox that demo keys open.
 	httpClient := provider.NewHTTPClient()
 	providers := provider.NewRegistry(httpClient, cfg.ProviderBaseURLs())
+	providers.AllowPrivate(*cfg.AllowPrivateEndpoints)
 	endpoints := provider.NewEndpoints(f.pool, providers, log)
 	if err := endpoints.RunOnce(ctx, time.Now()); err != nil {
 		return err
@@ -182,6 +183,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
+		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()), TestKey: keyTester(keyStore, providers),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),

@@ -19,8 +19,8 @@ import (
 
 // Added is a fallback key that was stored.
 type Added struct {
-	Key      Key
-	Warnings []string // what looks strange about it
+	Key Key
+	Odd []Oddity // what looks strange about it
 }
 
 // Twin is the cause of a refusal: the same key is stored already.
@@ -64,13 +64,13 @@ func (f *Fallbacks) store(ctx context.Context, d *deed, n NewFallback, expiresAt
 	if err := f.refuseTwin(ctx, d.tx, n.Provider, n.Secret); err != nil {
 		return Added{}, err
 	}
-	k, warnings, err := NewStore(d.tx, f.ring).AddFallback(ctx, n)
+	k, _, err := NewStore(d.tx, f.ring).AddFallback(ctx, n)
 	if err != nil {
 		return Added{}, err
 	}
 	_, err = d.tx.Exec(ctx, `
 		update ops.fallback_keys set expires_at = $2, created_at = $3, updated_at = $3, status_at = $3 where id = $1`, k.ID, expiresAt, d.now)
-	return Added{k, warnings}, err
+	return Added{k, oddities(n.Provider, n.Secret)}, err
 }
 
 func (f *Fallbacks) refuseTwin(ctx context.Context, tx pgx.Tx, provider string, secret Secret) error {
@@ -170,21 +170,17 @@ func sameIDs(a, b []uuid.UUID) bool {
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byText), slices.SortedFunc(slices.Values(b), byText))
 }
 
-const (
-	// MaxOverlap is how long an old key may go on beside the one that replaces it.
-	MaxOverlap = 90 * 24 * time.Hour
-
-	maxReason = 300 // bytes
-)
+const maxReason = 300 // bytes
 
 // Rotate stores a new key in the place of an old one, which goes on right behind
 // it until the overlap is over; with none it is disabled at once. Models and cap
-// are the old key's. Label may be empty: the old one's.
-func (f *Fallbacks) Rotate(ctx context.Context, id uuid.UUID, secret Secret, label string, overlap time.Duration, expiresAt *time.Time, by audit.Actor, now time.Time) (added Added, err error) {
-	if overlap < 0 || overlap > MaxOverlap {
-		return Added{}, fault.InvalidFields([]fault.Field{{Field: "overlap", Message: fmt.Sprintf("must be between nothing and %d days", int(MaxOverlap.Hours())/24)}})
+// are the old key's.
+func (f *Fallbacks) Rotate(ctx context.Context, id uuid.UUID, r Rotation, by audit.Actor, now time.Time) (added Added, err error) {
+	var p problems
+	if p.overlap(r.Overlap); len(p) > 0 {
+		return Added{}, p.err()
 	}
-	if err := (Settings{ExpiresAt: expiresAt}).aheadOf(now); err != nil {
+	if err := (Settings{ExpiresAt: r.ExpiresAt}).aheadOf(now); err != nil {
 		return Added{}, err
 	}
 	err = f.doTo(ctx, id, by, now, func(d *deed, old FallbackKey) error {
@@ -192,16 +188,16 @@ func (f *Fallbacks) Rotate(ctx context.Context, id uuid.UUID, secret Secret, lab
 			return fault.New(fault.Conflict, "%q has been replaced already. Rotate the key that took its place.", old.Label)
 		}
 		n := NewFallback{
-			Provider: old.Provider, Label: label, Secret: secret, Priority: old.Priority,
+			Provider: old.Provider, Label: r.Label, Secret: r.Secret, Priority: old.Priority,
 			Models: old.Models, MonthlyCapUSD: old.MonthlyCap, Sandbox: old.Sandbox,
 		}
-		if strings.TrimSpace(label) == "" {
+		if strings.TrimSpace(r.Label) == "" {
 			n.Label = old.Label
 		}
 		if err := n.clean(); err != nil {
 			return err
 		}
-		if added, err = f.store(ctx, d, n, expiresAt); err != nil {
+		if added, err = f.store(ctx, d, n, r.ExpiresAt); err != nil {
 			return err
 		}
 		at := slices.Index(d.order(), id)
@@ -212,12 +208,12 @@ func (f *Fallbacks) Rotate(ctx context.Context, id uuid.UUID, secret Secret, lab
 		if err := d.remember(ctx, fresh.ID, fresh.Provider, Healthy, Healthy, fmt.Sprintf("Added in the place of %q, which ends in %s.", old.Label, old.LastFour)); err != nil {
 			return err
 		}
-		status, reason, err := d.retire(ctx, old, fresh, added.Key.LastFour, overlap)
+		status, reason, err := d.retire(ctx, old, fresh, added.Key.LastFour, r.Overlap)
 		if err != nil {
 			return err
 		}
 		return d.note(ctx, "rotate", old, status, reason, map[string]any{
-			"newKey": fresh.ID, "newLabel": fresh.Label, "newLastFour": added.Key.LastFour, "lastFour": old.LastFour, "overlap": overlap.String(),
+			"newKey": fresh.ID, "newLabel": fresh.Label, "newLastFour": added.Key.LastFour, "lastFour": old.LastFour, "overlap": r.Overlap.String(),
 		})
 	})
 	return added, err

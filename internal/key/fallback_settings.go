@@ -53,6 +53,35 @@ func ParseNew(typed url.Values, zone *time.Location) (NewKey, error) {
 	return n, p.err()
 }
 
+// Rotation is a key that takes the place of another.
+type Rotation struct {
+	Secret    Secret
+	Label     string        // empty: the old one's
+	Overlap   time.Duration // how long the old key goes on; 0: it is disabled at once
+	ExpiresAt *time.Time    // nil: never
+}
+
+// MaxOverlap is how long an old key may go on beside the one that replaces it.
+const MaxOverlap = 90 * 24 * time.Hour
+
+// ParseRotation reads secret, label, overlap (like 24h) and expires.
+func ParseRotation(typed url.Values, zone *time.Location) (Rotation, error) {
+	var p problems
+	r := Rotation{Secret: p.secret(Secret(typed.Get("secret"))), Label: p.label(typed.Get("label")), ExpiresAt: p.lastDay(typed.Get("expires"), zone)}
+	var err error
+	if r.Overlap, err = time.ParseDuration(strings.TrimSpace(typed.Get("overlap"))); err != nil {
+		p.add("overlap", "is not a time; write it like 24h, or 0 for none")
+	}
+	p.overlap(r.Overlap)
+	return r, p.err()
+}
+
+func (p *problems) overlap(overlap time.Duration) {
+	if overlap < 0 || overlap > MaxOverlap {
+		p.add("overlap", fmt.Sprintf("must be between nothing and %d days", int(MaxOverlap.Hours())/24))
+	}
+}
+
 func (p *problems) settings(typed url.Values, zone *time.Location) Settings {
 	var s Settings
 	s.Label = p.label(typed.Get("label"))

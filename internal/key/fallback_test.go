@@ -142,7 +142,7 @@ func TestFallbackLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	added, err := o.Add(ctx, n, marta, noon)
-	if err != nil || added.Key.LastFour != "3CgE" || len(added.Warnings) != 0 {
+	if err != nil || added.Key.LastFour != "3CgE" || len(added.Odd) != 0 {
 		t.Fatalf("added %+v, %v", added, err)
 	}
 	id := added.Key.ID
@@ -164,8 +164,8 @@ func TestFallbackLife(t *testing.T) {
 	hides(t, err, goodKey)
 
 	odd, err := o.Add(ctx, NewKey{Provider: "openai", Secret: "what-is-this-then", Settings: Settings{Label: "Odd"}}, audit.CommandLine, noon)
-	if err != nil || len(odd.Warnings) != 1 || strings.Contains(odd.Warnings[0], "what") {
-		t.Errorf("a strange key: %v, %v", odd.Warnings, err)
+	if err != nil || !slices.Equal(odd.Odd, []Oddity{OddShape}) || strings.Contains(OddShape.Words("openai"), "what") {
+		t.Errorf("a strange key: %v, %v", odd.Odd, err)
 	}
 	if got := o.order(); got != "Main:10 Odd:20" {
 		t.Errorf("the order is %s", got)
@@ -298,14 +298,14 @@ func TestFallbackRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, o.db, `update ops.fallback_keys set models = '{m}', monthly_cap_usd = $2, sandbox = true where id = $1`, a, limit)
-	_, err = o.Rotate(ctx, a, "sk-of-the-tests-b", "", time.Hour, nil, marta, noon)
+	_, err = o.Rotate(ctx, a, Rotation{Secret: "sk-of-the-tests-b", Label: "", Overlap: time.Hour}, marta, noon)
 	o.wants(err, fault.Conflict, `stored already, as "b"`)
-	_, err = o.Rotate(ctx, a, "sk-new", "", MaxOverlap+1, nil, marta, noon)
+	_, err = o.Rotate(ctx, a, Rotation{Secret: "sk-new", Label: "", Overlap: MaxOverlap + 1}, marta, noon)
 	o.wants(err, fault.Invalid, "overlap")
-	_, err = o.Rotate(ctx, a, " ", "", time.Hour, nil, marta, noon)
+	_, err = o.Rotate(ctx, a, Rotation{Secret: " ", Label: "", Overlap: time.Hour}, marta, noon)
 	o.wants(err, fault.Invalid, "secret")
 
-	added, err := o.Rotate(ctx, a, "sk-rotated-in-the-tests", "", 24*time.Hour, nil, marta, noon)
+	added, err := o.Rotate(ctx, a, Rotation{Secret: "sk-rotated-in-the-tests", Label: "", Overlap: 24 * time.Hour}, marta, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestFallbackRotation(t *testing.T) {
 	if *old.ReplacedBy != fresh.ID || !old.RetireAt.Equal(noon.Add(24*time.Hour)) || old.State(noon) != StateHealthy || old.State(noon.Add(24*time.Hour)) != StateRetired {
 		t.Errorf("the old key is %+v", old)
 	}
-	_, err = o.Rotate(ctx, a, "sk-another", "", time.Hour, nil, marta, noon)
+	_, err = o.Rotate(ctx, a, Rotation{Secret: "sk-another", Label: "", Overlap: time.Hour}, marta, noon)
 	o.wants(err, fault.Conflict, "replaced already")
 
 	o.wants(o.Keep(ctx, a, marta, noon.Add(25*time.Hour)), fault.Conflict, "retired already")
@@ -331,7 +331,7 @@ func TestFallbackRotation(t *testing.T) {
 		t.Errorf("kept %+v", old)
 	}
 
-	if _, err = o.Rotate(ctx, b, "sk-b-at-once", "b2", 0, nil, marta, noon); err != nil {
+	if _, err = o.Rotate(ctx, b, Rotation{Secret: "sk-b-at-once", Label: "b2", Overlap: 0}, marta, noon); err != nil {
 		t.Fatal(err)
 	}
 	if got := o.order(); got != "a:10 a:20 b2:30 b:40" {
@@ -388,7 +388,7 @@ func TestFallbackChangesAtOnce(t *testing.T) {
 			return err
 		})
 		try("rotate", func(ctx context.Context) error {
-			_, err := o.Rotate(ctx, ids[1], Secret(fmt.Sprintf("sk-rotated-%d", i)), "", time.Hour, nil, marta, noon)
+			_, err := o.Rotate(ctx, ids[1], Rotation{Secret: Secret(fmt.Sprintf("sk-rotated-%d", i)), Label: "", Overlap: time.Hour}, marta, noon)
 			return err
 		})
 		try("delete", func(ctx context.Context) error {

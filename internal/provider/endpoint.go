@@ -32,6 +32,19 @@ type Endpoint struct {
 	UserKeys     int // of learners
 }
 
+// Variable is the environment variable that sets another base URL for a Known
+// provider; "" for an added endpoint.
+func Variable(id string) string {
+	switch {
+	case !slices.ContainsFunc(Known, func(s Spec) bool { return s.ID == id }):
+		return ""
+	case id == "google":
+		return "GEMINI_BASE_URL"
+	default:
+		return strings.ToUpper(id) + "_BASE_URL"
+	}
+}
+
 const (
 	maxEndpointName = 60  // bytes
 	maxEndpointURL  = 300 // bytes
