@@ -29,14 +29,19 @@ document.addEventListener("pointerdown", (event) => {
   document.addEventListener("keydown", escape)
 })
 
-// place puts the item before the first one whose middle is below the pointer.
+// place puts the item before the first one whose middle is below the pointer. It is
+// the others that move: an item that is taken out of the page loses the pointer.
 function place(list, item, y) {
-  const next = [...list.children].find((other) => {
-    if (other === item) return false
+  const items = [...list.children]
+  const from = items.indexOf(item)
+  const others = items.filter((other) => other !== item)
+  let to = others.findIndex((other) => {
     const box = other.getBoundingClientRect()
     return y < box.top + box.height / 2
   })
-  if (next ? item.nextElementSibling !== next : list.lastElementChild !== item) list.insertBefore(item, next ?? null)
+  if (to < 0) to = others.length
+  if (to < from) item.after(...items.slice(to, from))
+  if (to > from) item.before(...items.slice(from + 1, to + 1))
 }
 
 function orderOf(list) {
