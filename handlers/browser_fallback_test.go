@@ -7,6 +7,8 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/google/uuid"
+
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/key"
 )
@@ -18,7 +20,7 @@ func (s *site) withKeysInEveryState() *site {
 	now := s.Clock.Now()
 	add := func(provider, label, change string) {
 		s.t.Helper()
-		added, err := s.Fallbacks.Add(s.t.Context(), key.NewKey{Provider: provider, Secret: key.Secret("sandbox-" + label), Settings: key.Settings{Label: label}}, audit.CommandLine, now.AddDate(0, -1, 0))
+		added, err := s.Fallbacks.Add(s.t.Context(), key.NewKey{Provider: provider, Secret: key.Secret("sandbox-" + uuid.NewString()), Settings: key.Settings{Label: label}}, audit.CommandLine, now.AddDate(0, -1, 0))
 		must(s.t, err)
 		_, err = s.DB.Exec(s.t.Context(), `
 			update ops.fallback_keys set sandbox = true, last_used_at = $2::timestamptz - interval '3 min', last_success_at = $2::timestamptz - interval '3 min'`+change+` where id = $1`, added.Key.ID, now)
@@ -29,7 +31,7 @@ func (s *site) withKeysInEveryState() *site {
 	add("openai", "Research team’s account with a label that is rather long", refused+`'rate_limited', last_error_message = 'Rate limit reached for gpt-5-mini in organization org-1 on tokens per min (TPM): Limit 200000.',
 		status = 'cooling', suspect = 'rate_limited', cooling_until = $2::timestamptz + interval '4 min', models = '{gpt-5-mini,gpt-6-sol}'`)
 	add("openai", "Old account", `, retire_at = $2::timestamptz + interval '20 hours', replaced_by = (select id from ops.fallback_keys where label = 'Main account')`)
-	add("openai", "Was lent", `, status = 'disabled', status_at = $2::timestamptz - interval '3 days', status_reason = 'Leaked in a screenshot of the onboarding slides', last_used_at = null, last_success_at = null,
+	add("openai", "Was lent", `, status = 'disabled', status_at = $2::timestamptz - interval '3 days', status_reason = 'Leaked in a screenshot of the onboarding slides',
 		status_by = (select id from ops.operators limit 1)`)
 	add("anthropic", "Capped", `, monthly_cap_usd = 10`)
 	add("anthropic", "Refused once", refused+`'invalid_key', last_error_message = 'invalid x-api-key', status = 'cooling', suspect = 'invalid_key', cooling_until = $2::timestamptz + interval '50 s'`)
@@ -103,7 +105,7 @@ func keyPages(t *testing.T, empty *site, newcomer *http.Cookie) []shown {
 		{name: "fallback", site: s, who: marta, path: fallbackPath, main: ".key [name=move]:enabled", says: "Main account"},
 		{name: "fallback-empty", site: empty, who: newcomer, path: fallbackPath, main: "main a.btn", says: "There are no fallback keys yet"},
 		{name: "fallback-new", site: s, who: marta, path: fallbackPath + "/new", main: "main button[type=submit]", says: "Add a fallback key"},
-		{name: "fallback-new-refused", site: s, who: marta, path: fallbackPath + "/new", do: refusedKey, main: "main button[type=submit]", says: "Type the key again", errs: "422"},
+		{name: "fallback-new-refused", site: s, who: marta, path: fallbackPath + "/new", do: refusedKey, main: "main button[type=submit]", says: "This is empty; give the key", errs: "422"},
 		{name: "fallback-key", site: s, who: marta, path: path("Main account"), main: ".btn-error", says: "of $50.00"},
 		{name: "fallback-key-late", site: s, who: marta, path: path("Main account"), do: lateSettings, main: ".btn-error", says: "Changed meanwhile", errs: "409"},
 		{name: "fallback-key-invalid", site: s, who: marta, path: path("Revoked"), main: ".btn-error", says: "The free check agreed."},

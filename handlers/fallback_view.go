@@ -106,7 +106,6 @@ func keyState(k key.FallbackKey, zone *time.Location, now time.Time) views.KeySt
 	case key.StateInvalid, key.StateBilling:
 		state.After = k.StatusReason
 	case key.StateExpired:
-		state.After = "It ended"
 		state.Before, state.After, state.At = "Its last day of use was over on", "Rotate it, or change the day.", momentOf(k.ExpiresAt, zone)
 	}
 	return state
@@ -160,7 +159,11 @@ func (s *Server) keyFacts(all key.Overview, k key.FallbackKey, zone *time.Locati
 		if m == nil {
 			return views.Fact{Label: label, Value: "Never"}
 		}
-		return views.Fact{Label: label, Value: m.Local, Note: m.UTC}
+		fact := views.Fact{Label: label, Value: m.Local}
+		if zone != time.UTC {
+			fact.Note = m.UTC
+		}
+		return fact
 	}
 	keys := all.Of(k.Provider)
 	place := slices.IndexFunc(keys, func(other key.FallbackKey) bool { return other.ID == k.ID }) + 1
@@ -170,7 +173,7 @@ func (s *Server) keyFacts(all key.Overview, k key.FallbackKey, zone *time.Locati
 	}
 	left := views.Fact{Label: "Runway", Value: row.Runway}
 	if row.Endless {
-		left.Note = "longer than the month"
+		left.Note = "past the month’s end"
 	}
 	facts := []views.Fact{
 		{Label: "Spent today", Value: row.Today, Note: "with what runs have set aside"}, month, left,
