@@ -125,7 +125,7 @@ func keyNotes(k key.FallbackKey, zone *time.Location, now time.Time) []views.Key
 }
 
 // keyView writes out one key, but for its forms.
-func (s *Server) keyView(all key.Overview, k key.FallbackKey, events []key.KeyEvent, zone *time.Location, now time.Time) views.KeyPage {
+func (s *Server) keyView(all key.Overview, k key.FallbackKey, events []key.FallbackEvent, zone *time.Location, now time.Time) views.KeyPage {
 	page := views.KeyPage{
 		Key: s.fallbackRow(k, zone, now), Zone: s.Fallbacks.Zone().String(), Facts: s.keyFacts(all, k, zone, now),
 		Retires: momentOf(k.RetireAt, zone), Replaced: k.ReplacedBy != nil,

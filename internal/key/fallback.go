@@ -23,11 +23,12 @@ type Fallbacks struct {
 	db   postgres.DB
 	ring *seal.Ring
 	zone *time.Location // where the days and months of money begin
+	week weekMemory
 }
 
 // NewFallbacks returns a Fallbacks on db that seals with ring.
 func NewFallbacks(db postgres.DB, ring *seal.Ring, zone *time.Location) *Fallbacks {
-	return &Fallbacks{db, ring, zone}
+	return &Fallbacks{db: db, ring: ring, zone: zone}
 }
 
 // Zone is where the days and months of money begin.
@@ -168,8 +169,8 @@ func (o Overview) Forsaken(now time.Time) []string {
 
 var errNoFallback = fault.New(fault.NotFound, "There is no such fallback key any more.")
 
-// KeyEvent is one thing that happened to a key.
-type KeyEvent struct {
+// FallbackEvent is one thing that happened to a key.
+type FallbackEvent struct {
 	At                time.Time
 	Kind              string // attempt, probe, operator, learner or clock
 	Class             string // error class; empty: it went well
@@ -184,7 +185,7 @@ type KeyEvent struct {
 }
 
 // History returns what happened to a key, the newest first, at most limit things.
-func (f *Fallbacks) History(ctx context.Context, id uuid.UUID, limit int) ([]KeyEvent, error) {
+func (f *Fallbacks) History(ctx context.Context, id uuid.UUID, limit int) ([]FallbackEvent, error) {
 	rows, err := f.db.Query(ctx, `
 		select e.at, e.kind, coalesce(e.class, '') as class, coalesce(e.http_status, 0) as http_status, coalesce(e.message, '') as message,
 		       e.run_id, coalesce(e.provider_request_id, '') as provider_request_id, e.latency_ms,
@@ -196,7 +197,7 @@ func (f *Fallbacks) History(ctx context.Context, id uuid.UUID, limit int) ([]Key
 	if err != nil {
 		return nil, postgres.Fault(err)
 	}
-	events, err := pgx.CollectRows(rows, pgx.RowToStructByName[KeyEvent])
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByName[FallbackEvent])
 	return events, postgres.Fault(err)
 }
 

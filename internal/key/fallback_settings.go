@@ -133,7 +133,7 @@ func (p *problems) lastDay(typed string, zone *time.Location) *time.Time {
 		p.add("expires", "is not a day; write it like 2027-01-31, or leave it empty")
 		return nil
 	}
-	end := (&Fallbacks{zone: zone}).begin(day.Year(), day.Month(), day.Day()+1)
+	end := dayBegin(zone, day.Year(), day.Month(), day.Day()+1)
 	return &end
 }
 

@@ -3,6 +3,8 @@ package key
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,33 +46,18 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 		})
 		return err
 	})
-	batch.Queue(`
-		select fallback_key_id, provider, width_bucket(created_at, $3::timestamptz[]) as day, sum(cost_usd), count(*) filter (where error_class = 'missing_key')
-		from public.prompt_attempts
-		where created_at >= $1 and created_at < $2
-		  and (key_source = 'fallback' and cost_usd is not null or error_class = 'missing_key')
-		group by 1, 2, 3`, begins[0], begins[spendDays+1], begins[:spendDays+1],
-	).Query(func(rows pgx.Rows) error {
-		var id *uuid.UUID
-		var provider string
-		var day, without int
-		var usd *price.USD
-		_, err := pgx.ForEachRow(rows, []any{&id, &provider, &day, &usd, &without}, func() error {
-			missing[provider] += without
-			if id == nil || usd == nil || byKey[*id] == nil {
-				return nil
-			}
-			k := byKey[*id]
-			if day == spendDays+1 {
-				k.Spent.Today = k.Spent.Today.Add(*usd)
-				return nil
-			}
-			k.Spent.Week = k.Spent.Week.Add(*usd)
-			first[*id] = min(first[*id], day)
-			return nil
-		})
+	var today []daySpend
+	batch.Queue(daySpendQuery, begins[spendDays], begins[spendDays+1], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
+		today, err = pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
 		return err
 	})
+	week, known := f.week.find(begins[0], now)
+	if !known {
+		batch.Queue(daySpendQuery, begins[0], begins[spendDays], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
+			week, err = pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
+			return err
+		})
+	}
 	// An id of a run begins with its time, which leads to the few of today.
 	batch.Queue(`
 		select (a ->> 'keyId')::uuid, sum((a ->> 'held')::numeric)
@@ -91,10 +78,67 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, err
 	}
+	if !known {
+		f.week.keep(begins[0], now, week)
+	}
+	for _, spent := range slices.Concat(week, today) {
+		missing[spent.Provider] += spent.Missing
+		if spent.KeyID == nil || spent.USD == nil || byKey[*spent.KeyID] == nil {
+			continue
+		}
+		k := byKey[*spent.KeyID]
+		if spent.Day > spendDays {
+			k.Spent.Today = k.Spent.Today.Add(*spent.USD)
+			continue
+		}
+		k.Spent.Week = k.Spent.Week.Add(*spent.USD)
+		first[k.ID] = min(first[k.ID], spent.Day)
+	}
 	for id, k := range byKey {
 		k.Spent.Days = spendDays + 1 - first[id]
 	}
 	return missing, nil
+}
+
+// daySpend is what a key has spent on a day, and how many attempts found none.
+type daySpend struct {
+	KeyID    *uuid.UUID
+	Provider string
+	Day      int // from 1; today is the one after the seven
+	USD      *price.USD
+	Missing  int
+}
+
+const daySpendQuery = `
+	select fallback_key_id, provider, width_bucket(created_at, $3::timestamptz[]), sum(cost_usd), count(*) filter (where error_class = 'missing_key')
+	from public.prompt_attempts
+	where created_at >= $1 and created_at < $2
+	  and (key_source = 'fallback' and cost_usd is not null or error_class = 'missing_key')
+	group by 1, 2, 3`
+
+// weekMemory remembers the days that are over, of which half a million rows have
+// to be read where a platform is busy. Hardly any run ends on the next day, so
+// that a minute is soon enough to notice.
+type weekMemory struct {
+	mu    sync.Mutex
+	begin time.Time
+	read  time.Time
+	spent []daySpend
+}
+
+const weekFresh = time.Minute
+
+func (w *weekMemory) find(begin, now time.Time) (spent []daySpend, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	age := now.Sub(w.read)
+	return w.spent, w.begin.Equal(begin) && age >= 0 && age < weekFresh
+}
+
+func (w *weekMemory) keep(begin, now time.Time, spent []daySpend) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin, w.read, w.spent = begin, now, spent
 }
 
 // days are the beginnings of the seven days before today, of today and of
@@ -103,16 +147,16 @@ func (f *Fallbacks) days(now time.Time) []time.Time {
 	local := now.In(f.zone)
 	begins := make([]time.Time, 0, spendDays+2)
 	for i := -spendDays; i <= 1; i++ {
-		begins = append(begins, f.begin(local.Year(), local.Month(), local.Day()+i))
+		begins = append(begins, dayBegin(f.zone, local.Year(), local.Month(), local.Day()+i))
 	}
 	return begins
 }
 
-// begin is the first instant of a date. Where clocks are put forward at midnight
+// dayBegin is the first instant of a date. Where clocks are put forward at midnight
 // that is not midnight.
-func (f *Fallbacks) begin(year int, month time.Month, day int) time.Time {
+func dayBegin(zone *time.Location, year int, month time.Month, day int) time.Time {
 	date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-	at := time.Date(year, month, day, 0, 0, 0, 0, f.zone)
+	at := time.Date(year, month, day, 0, 0, 0, 0, zone)
 	if at.Day() != date.Day() { // midnight was left out, and this is before the gap
 		_, at = at.ZoneBounds()
 	}
