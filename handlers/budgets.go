@@ -15,10 +15,7 @@ import (
 	"github.com/promptcademy/promptops/views"
 )
 
-const (
-	budgetsPath   = "/settings/budgets"
-	maxBudgetForm = 64 << 10
-)
+const budgetsPath = "/settings/budgets"
 
 // settings is GET /settings.
 func (s *Server) settings(c echo.Context) error {
@@ -32,13 +29,9 @@ func (s *Server) budgetsPage(c echo.Context) error {
 
 // setBudgets is POST /settings/budgets.
 func (s *Server) setBudgets(c echo.Context) error {
-	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, maxBudgetForm)
-	form, err := c.FormParams()
+	form, err := formOf(c)
 	if err != nil {
-		if f := asFault(err); f.Kind == fault.TooLarge {
-			return f
-		}
-		return fault.New(fault.Malformed, "The form could not be read.").Because(err)
+		return err
 	}
 	wanted, err := run.ParseBudgets(form)
 	if err != nil {

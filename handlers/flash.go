@@ -43,7 +43,7 @@ const (
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
-	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
+	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key on Fallback Keys."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
 	flashChannelSaved:  {Kind: "success", Text: "Saved, for everything that is sent from now on. Send a test to see whether it works."},
 	flashChannelSame:   {Kind: "info", Text: "Nothing was changed: the channel is set up like that already."},
@@ -82,7 +82,8 @@ func takeFlash(c echo.Context) *views.Flash {
 	name, numbers, _ := strings.Cut(cookie.Value, "?")
 	flash, ok := flashes[name]
 	if !ok {
-		return nil
+		values, _ := url.ParseQuery(numbers)
+		return keyFlash(name, values)
 	}
 	if name == flashBudgetsSaved {
 		changes, _ := url.ParseQuery(numbers)

@@ -13,18 +13,17 @@ import (
 
 const maxForm = 64 << 10
 
-// formOf reads the form that was sent. It is fault.TooLarge or fault.Malformed for
-// what no page of ours sends.
+// formOf reads the form that was sent: what stands in the body, and not in the
+// address. It is fault.TooLarge or fault.Malformed for what no page of ours sends.
 func formOf(c echo.Context) (url.Values, error) {
 	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, maxForm)
-	form, err := c.FormParams()
-	if err != nil {
+	if err := c.Request().ParseForm(); err != nil {
 		if f := asFault(err); f.Kind == fault.TooLarge {
 			return nil, f
 		}
 		return nil, fault.New(fault.Malformed, "The form could not be read.").Because(err)
 	}
-	return form, nil
+	return c.Request().PostForm, nil
 }
 
 // idParam is an id in the address; what is none is fault.NotFound, as nothing has

@@ -63,6 +63,27 @@ var permissions = map[string][5]outcome{
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},
 	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
 
+	// ":id" is no key's and no endpoint's.
+	"GET /keys/fallback":              {toSignIn, toSignIn, forbidden, open},
+	"POST /keys/fallback":             {toSignIn, toSignIn, forbidden, open},
+	"GET /keys/fallback/new":          {toSignIn, toSignIn, forbidden, open},
+	"POST /keys/fallback/order":       {toSignIn, toSignIn, forbidden, open},
+	"GET /keys/fallback/:id":          {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id":         {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/test":    {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/rotate":  {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/keep":    {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/disable": {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/enable":  {toSignIn, toSignIn, forbidden, absent},
+	"POST /keys/fallback/:id/delete":  {toSignIn, toSignIn, forbidden, absent},
+
+	"GET /settings/providers":             {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/providers":            {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/providers/:id":         {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/providers/:id":        {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/providers/:id/test":   {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/providers/:id/delete": {toSignIn, toSignIn, forbidden, absent},
+
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},

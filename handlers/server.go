@@ -34,29 +34,39 @@ import (
 
 // Server is what the handlers need. Every field is required unless it says so.
 type Server struct {
-	Accounts      *account.Store
-	Sessions      *account.Sessions
-	Learners      *learner.Store
-	Verifier      *learner.Verifier
-	Runner        *run.Runner
-	Providers     *provider.Registry
-	Prices        *price.Prices
-	Budgets       *run.BudgetStore
+	// Who asks, and what operators do.
+	Accounts *account.Store
+	Sessions *account.Sessions
+	Learners *learner.Store
+	Verifier *learner.Verifier
+	Teams    *team.Store
+	Audit    *audit.Store
+
+	// Runs, and what they need.
+	Runner    *run.Runner
+	Providers *provider.Registry
+	Endpoints *provider.Endpoints
+	Prices    *price.Prices
+	Budgets   *run.BudgetStore
+	Fallbacks *key.Fallbacks
+	OwnKeys   *key.OwnKeys
+	// TestKey makes a free call with a key and draws its conclusions; operatorID is
+	// who asked for it.
+	TestKey func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
+
+	// What pages show, and who is told.
 	Usage         *usage.Store
 	History       *history.Store
 	Demo          *demo.Store
-	Metrics       *telemetry.Metrics
 	Channels      *notify.Store
 	Notifications *notify.Dispatcher
-	Assets        *static.Assets
-	Ready         func(ctx context.Context) error // nil: the database answers and is migrated
-	Log           *slog.Logger
-	Now           func() time.Time
-	Zone          *time.Location // of operators who chose none
-	OwnKeys       *key.OwnKeys
-	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
-	Audit         *audit.Store
-	Teams         *team.Store
+
+	Metrics *telemetry.Metrics
+	Assets  *static.Assets
+	Ready   func(ctx context.Context) error // nil: the database answers and is migrated
+	Log     *slog.Logger
+	Now     func() time.Time
+	Zone    *time.Location // of operators who chose none
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

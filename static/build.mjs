@@ -33,6 +33,7 @@ const { metafile } = await build({
     app: join(root, "src/app.js"),
     charts: join(root, "src/charts.js"),
     playground: join(root, "src/playground.js"),
+    fallback: join(root, "src/fallback.js"),
     style: css,
     icon: join(root, "src/icon.svg"),
   },

@@ -207,3 +207,11 @@ func Amounts(costs []*decimal.Decimal) []Amount {
 	}
 	return amounts
 }
+
+// countOf writes how many there are: "1 model", "1,234 models".
+func countOf(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Count(int64(n)) + " " + many
+}

@@ -78,7 +78,7 @@ var navigation = []navGroup{
 	}},
 	{"Keys", []navLink{
 		{"Key Health", "/keys/health", "key", false},
-		{"Fallback Keys", "/keys/fallback", "key", false},
+		{"Fallback Keys", "/keys/fallback", "fallback", true},
 	}},
 	{"Operations", []navLink{
 		{"Alerts", "/alerts", "alert", false},

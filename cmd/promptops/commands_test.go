@@ -121,6 +121,75 @@ func TestKeyCommands(t *testing.T) {
 	promptops(t, env, "", "key", "test").exits(t, 1).hides(t, good, bad)
 }
 
+func TestKeysAreChangedByCommands(t *testing.T) {
+	const first, second, third = "sk-proj-of-the-command-tests-AAAA", "sk-proj-of-the-command-tests-BBBB", "sk-proj-of-the-command-tests-CCCC"
+	env := onDatabase(t)
+	listed := func() []listedKey {
+		t.Helper()
+		var keys []listedKey
+		out := promptops(t, env, "", "key", "list", "--json").exits(t, 0).hides(t, first, second, third)
+		must(t, json.Unmarshal([]byte(out.stdout), &keys))
+		return keys
+	}
+	labels := func() string {
+		t.Helper()
+		var names []string
+		for _, k := range listed() {
+			names = append(names, k.Label+":"+string(k.State))
+		}
+		return strings.Join(names, " ")
+	}
+	wants := func(want string) {
+		t.Helper()
+		if got := labels(); got != want {
+			t.Errorf("keys are %s, want %s", got, want)
+		}
+	}
+	run := func(stdin string, args ...string) said {
+		t.Helper()
+		return promptops(t, env, stdin, append([]string{"key"}, args...)...).hides(t, first, second, third)
+	}
+	run(first, "add", "--provider", "openai", "--label", "main", "--expires", "2199-12-31").exits(t, 0, "Its id is")
+	run(second, "add", "--provider", "openai", "--label", "spare").exits(t, 0)
+	run("odd-"+third, "add", "--provider", "openai", "--label", "odd").exits(t, 0, "Note: Keys of this provider usually look like")
+	wants("main:healthy spare:healthy odd:healthy")
+
+	run("", "order", "--provider", "openai", "--order", "spare, main").exits(t, 1, "every key")
+	run("", "order", "--provider", "openai", "--order", "spare,main,gone").exits(t, 1, "no fallback key")
+	run("", "order", "--provider", "xai", "--order", "spare").exits(t, 2, "has no fallback keys")
+	run("", "order", "--provider", "openai", "--order", "spare,odd,main").exits(t, 0, "in that order")
+	wants("spare:healthy odd:healthy main:healthy")
+
+	run("", "edit").exits(t, 2, "--key")
+	run("", "edit", "--key", "main", "--monthly-cap", "many").exits(t, 1, "not an amount")
+	run("", "edit", "--key", "main", "--models", "gpt-5-mini,gpt-5", "--monthly-cap", "12.50").exits(t, 0, "Changed")
+	run("", "edit", "--key", "main", "--label", "main", "--expires", "none").exits(t, 0, "Changed")
+	run("", "edit", "--key", "main", "--monthly-cap", "12.5").exits(t, 0, "Nothing was changed")
+	if k := listed()[2]; k.MonthlyCapUSD == nil || k.MonthlyCapUSD.String() != "12.5" || strings.Join(k.Models, " ") != "gpt-5 gpt-5-mini" || k.ExpiresAt != nil {
+		t.Errorf("edited: %+v", k)
+	}
+
+	run("", "disable", "--key", "odd").exits(t, 1, "reason")
+	run("", "disable", "--key", "odd", "--reason", "Not ours").exits(t, 0, "is disabled")
+	run("", "disable", "--key", "odd", "--reason", "Not ours").exits(t, 1, "disabled already")
+	wants("spare:healthy odd:disabled main:healthy")
+	run("", "enable", "--key", listed()[1].ID.String()).exits(t, 0, "in use again")
+
+	run("", "rotate", "--key", "main", "--overlap", "2400h").exits(t, 1)
+	run(second, "rotate", "--key", "main").exits(t, 1, `stored already, as "spare"`)
+	run(third, "rotate", "--key", "main", "--overlap", "1h").exits(t, 0, "goes on behind it for 1h0m0s")
+	wants("spare:healthy odd:healthy main:healthy main:healthy")
+	run("", "disable", "--key", "main", "--reason", "x").exits(t, 1, "2 fallback keys are called")
+
+	run("", "delete", "--key", "odd").exits(t, 1, "not the label")
+	run("", "delete", "--key", "odd", "--confirm", "spare").exits(t, 1, "not the label")
+	run("", "delete", "--key", "odd", "--confirm", "odd").exits(t, 0, "is deleted")
+	run("", "delete", "--key", "odd", "--confirm", "odd").exits(t, 1, "no fallback key")
+	run("", "frobnicate").exits(t, 2)
+	run("", "--help").exits(t, 0, "rotate", "--overlap", "audit log")
+	run("", "list").exits(t, 0).prints(t, "RUNWAY", "$12.5", "AAAA")
+}
+
 func TestDemoAndToken(t *testing.T) {
 	env := onDatabase(t)
 	promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 1, "no learner")

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -148,6 +149,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	// Providers, and the sandbox that demo keys open.
 	httpClient := provider.NewHTTPClient()
 	providers := provider.NewRegistry(httpClient, cfg.ProviderBaseURLs())
+	providers.AllowPrivate(*cfg.AllowPrivateEndpoints)
 	endpoints := provider.NewEndpoints(f.pool, providers, log)
 	if err := endpoints.RunOnce(ctx, time.Now()); err != nil {
 		return err
@@ -159,7 +161,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		return err
 	}
 	providers.UseSandbox(box.URL)
-	health := key.NewHealth(keyStore, key.HealthOptions{Log: log, Providers: providers, Now: time.Now})
+	health := key.NewHealth(keyStore, key.HealthOptions{Log: log, Providers: providers, Now: time.Now, Exhausted: tellOfExhaustion(providers, cfg.BaseURL)})
 	teardown.add("key health", func() error { health.Stop(); return nil })
 
 	ownKeys := key.NewOwnKeys(keyStore, providers, log)
@@ -198,6 +200,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Observe: observe, Stopping: stopping,
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool),
+		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
@@ -366,10 +369,26 @@ func firstChannels(cfg config.Config) []notify.Setup {
 	return first
 }
 
-// notifyOptions let webhooks lead to this machine and private networks only
-// where the database is our own too: on a machine that somebody tries things out.
+// tellOfExhaustion tells every channel that is set up that a provider has no usable
+// fallback key any more.
+func tellOfExhaustion(providers *provider.Registry, baseURL string) func(context.Context, pgx.Tx, string, string) error {
+	return func(ctx context.Context, tx pgx.Tx, id, why string) error {
+		name := id
+		if spec, ok := providers.Lookup(id); ok {
+			name = spec.Name
+		}
+		return notify.Everywhere(ctx, tx, notify.Message{
+			Purpose: "key_alert",
+			Subject: "No usable fallback key for " + name,
+			Text: "Learners without a key of their own cannot use " + name + " at the moment. " + why + "\n\n" +
+				"What happened to each key, and what to do: " + baseURL + "/keys/fallback",
+		}, time.Now())
+	}
+}
+
+// notifyOptions let webhooks lead where added endpoints may.
 func (f *foundation) notifyOptions() notify.Options {
-	return notify.Options{AllowPrivate: f.config.Embedded()}
+	return notify.Options{AllowPrivate: *f.config.AllowPrivateEndpoints}
 }
 
 // dollars reads an amount that config.Load has checked; empty is no limit.

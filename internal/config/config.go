@@ -54,10 +54,11 @@ type Config struct {
 	DeepSeekBaseURL   string `env:"DEEPSEEK_BASE_URL" provider:"deepseek"`
 	XAIBaseURL        string `env:"XAI_BASE_URL" provider:"xai"`
 
-	SlackWebhook string   `env:"SLACK_WEBHOOK_URL" secret:"whole"`
-	SMTP         string   `env:"SMTP_URL" secret:"url"`
-	MailFrom     string   `env:"PROMPTOPS_MAIL_FROM"`
-	MailTo       []string `env:"PROMPTOPS_MAIL_TO"`
+	SlackWebhook          string   `env:"SLACK_WEBHOOK_URL" secret:"whole"`
+	SMTP                  string   `env:"SMTP_URL" secret:"url"`
+	MailFrom              string   `env:"PROMPTOPS_MAIL_FROM"`
+	MailTo                []string `env:"PROMPTOPS_MAIL_TO"`
+	AllowPrivateEndpoints *bool    `env:"PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS"`
 
 	MetricsListen string `env:"PROMPTOPS_METRICS_LISTEN"`
 	MetricsToken  string `env:"PROMPTOPS_METRICS_TOKEN" secret:"whole"`
@@ -157,6 +158,7 @@ func describe(err error) error {
 // inWords are the types of values that can be mistyped.
 var inWords = map[reflect.Type]string{
 	reflect.TypeFor[bool]():          "true or false",
+	reflect.TypeFor[*bool]():         "true or false",
 	reflect.TypeFor[*int]():          "a whole number",
 	reflect.TypeFor[time.Duration](): "a time with its unit, like 30s or 5m",
 }
@@ -168,6 +170,9 @@ func (c *Config) normalise() {
 			host = "127.0.0.1"
 		}
 		c.Listen = net.JoinHostPort(host, c.Port)
+	}
+	if c.AllowPrivateEndpoints == nil { // on one's own machine they are what is tried first: Ollama, say
+		c.AllowPrivateEndpoints = new(c.Embedded())
 	}
 	if c.BaseURL == "" {
 		if host, port, err := net.SplitHostPort(c.Listen); err == nil {

@@ -37,6 +37,29 @@ func TestDatabaseURLListensEverywhere(t *testing.T) {
 	}
 }
 
+// An endpoint on one's own machine is the first that is tried, and in production
+// the way to what nobody should reach.
+func TestPrivateEndpoints(t *testing.T) {
+	production := []string{"DATABASE_URL=postgres://u:p@db/x", "PROMPTOPS_MASTER_KEYS=1:abc", "SUPABASE_URL=https://ref.supabase.co/"}
+	for name, tt := range map[string]struct {
+		environ []string
+		want    bool
+	}{
+		"embedded":                 {nil, true},
+		"embedded, not":            {[]string{"PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS=false"}, false},
+		"production":               {production, false},
+		"production, all the same": {append(production, "PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS=true"), true},
+	} {
+		c, err := config.Load(tt.environ)
+		if err != nil || *c.AllowPrivateEndpoints != tt.want {
+			t.Errorf("%s: %v, %v", name, c.AllowPrivateEndpoints, err)
+		}
+	}
+	if _, err := config.Load([]string{"PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS=perhaps"}); err == nil || !strings.Contains(err.Error(), "PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS: must be true or false") {
+		t.Errorf("perhaps: %v", err)
+	}
+}
+
 func TestEveryProblemIsNamed(t *testing.T) {
 	_, err := config.Load([]string{
 		"DATABASE_URL=mysql://u:hunter2@db/x", "PROMPTOPS_LISTEN=nowhere", "PROMPTOPS_TIMEZONE=Mars/Base",

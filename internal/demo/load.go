@@ -188,7 +188,10 @@ func (l loader) fallbackKeys(ctx context.Context) (map[string]uuid.UUID, error) 
 		byProvider[spec.ID] = stored.ID
 		ids = append(ids, stored.ID)
 	}
-	_, err := l.tx.Exec(ctx, `update ops.fallback_keys set created_at = $2, last_verified_at = $3 where id = any($1)`, ids, l.w.first, l.w.now)
+	_, err := l.tx.Exec(ctx, `
+		update ops.fallback_keys
+		set created_at = $2, status_at = $2, last_verified_at = $3, last_used_at = $3, last_success_at = $3
+		where id = any($1)`, ids, l.w.first, l.w.now)
 	if err != nil {
 		return nil, err
 	}

@@ -57,10 +57,12 @@ func (o *OwnKeys) Add(ctx context.Context, n NewUser, now time.Time) (OwnAdded, 
 		}})
 	}
 	added := OwnAdded{Verified: failure == nil, Warnings: []string{}}
-	if failure == nil {
-		added.Warnings = append(added.Warnings, unfit(n.Provider, n.Secret)...)
-	} else {
-		added.Warnings = append(added.Warnings, strange(n.Provider, n.Secret)...)
+	for _, odd := range oddities(n.Provider, n.Secret) {
+		if odd != OddShape || failure != nil { // a key that was accepted looks as it should
+			added.Warnings = append(added.Warnings, odd.Words(n.Provider))
+		}
+	}
+	if failure != nil {
 		added.Note = unverified(failure.Class, o.providerName(n.Provider))
 	}
 	if err := o.insert(ctx, n, c, failure, now); err != nil {

@@ -22,24 +22,51 @@ var shapes = map[string]struct {
 	"xai":        {regexp.MustCompile(`^xai-`), "xai-…"},
 }
 
+// Oddity is what looks odd about a key, in one word.
+type Oddity string
+
+const (
+	OddShape    Oddity = "shape"    // not as keys of this provider look
+	OddAdmin    Oddity = "admin"    // manages accounts, and cannot run prompts
+	OddRetiring Oddity = "retiring" // of a kind that the provider gives up
+)
+
+// Words are an oddity of a provider's key in a sentence or two; "" for none.
+func (o Oddity) Words(provider string) string {
+	switch o {
+	case OddShape:
+		if shape, ok := shapes[provider]; ok {
+			return fmt.Sprintf("Keys of this provider usually look like %s. Test the key to be sure.", shape.words)
+		}
+	case OddAdmin:
+		return "This is an admin key; it cannot run prompts."
+	case OddRetiring:
+		return "The provider is retiring keys of this kind. Make a new one that begins with AQ."
+	}
+	return ""
+}
+
+// oddities are what looks odd about a key.
+func oddities(provider string, secret Secret) []Oddity {
+	s := string(secret)
+	var odd []Oddity
+	if shape, ok := shapes[provider]; ok && !shape.pattern.MatchString(s) {
+		odd = append(odd, OddShape)
+	}
+	switch {
+	case provider == "openai" && strings.HasPrefix(s, "sk-admin-"), provider == "anthropic" && strings.HasPrefix(s, "sk-ant-admin"):
+		odd = append(odd, OddAdmin)
+	case provider == "google" && strings.HasPrefix(s, "AIza"):
+		odd = append(odd, OddRetiring)
+	}
+	return odd
+}
+
 // strange says what looks odd about a key, without showing any of it.
 func strange(provider string, secret Secret) []string {
 	var warnings []string
-	if shape, ok := shapes[provider]; ok && !shape.pattern.MatchString(string(secret)) {
-		warnings = append(warnings, fmt.Sprintf("Keys of this provider usually look like %s. Test the key to be sure.", shape.words))
-	}
-	return append(warnings, unfit(provider, secret)...)
-}
-
-// unfit says what is wrong with a key although its provider accepts it.
-func unfit(provider string, secret Secret) []string {
-	s := string(secret)
-	var warnings []string
-	switch {
-	case provider == "openai" && strings.HasPrefix(s, "sk-admin-"), provider == "anthropic" && strings.HasPrefix(s, "sk-ant-admin"):
-		warnings = append(warnings, "This is an admin key; it cannot run prompts.")
-	case provider == "google" && strings.HasPrefix(s, "AIza"):
-		warnings = append(warnings, "The provider is retiring keys of this kind. Make a new one that begins with AQ.")
+	for _, odd := range oddities(provider, secret) {
+		warnings = append(warnings, odd.Words(provider))
 	}
 	return warnings
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,34 @@ func TestAddStoresOnePerKey(t *testing.T) {
 	if len(all) != 2 || len(rest) != 1 || rest[0].ID != id {
 		t.Errorf("the list is %v, then %v", all, rest)
 	}
+}
+
+func TestEverywhereIsWhatIsSwitchedOn(t *testing.T) {
+	tx := pgtest.Tx(t)
+	s := NewStore(tx, ring(t, oldKey), Options{AllowPrivate: true})
+	everywhere := func(want ...string) {
+		t.Helper()
+		if _, err := tx.Exec(t.Context(), `delete from ops.deliveries`); err != nil {
+			t.Fatal(err)
+		}
+		must(t, Everywhere(t.Context(), tx, Message{Subject: "S", Text: "T", Purpose: "key_alert"}, noon))
+		all, err := s.List(t.Context(), Filter{}, uuid.Nil, 10)
+		must(t, err)
+		var got []string
+		for _, d := range all {
+			got = append(got, d.Channel)
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	everywhere()
+	set(t, s, Setup{Channel: Slack, Enabled: true, Address: "https://hooks.slack.com/services/T0/B0/x"})
+	set(t, s, Setup{Channel: Webhook, Enabled: true, Address: "https://example.org/hook", Secret: "0123456789abcdef0123456789abcdef"})
+	everywhere(Slack, Webhook)
+	set(t, s, Setup{Channel: Slack, Enabled: false, Address: "https://hooks.slack.com/services/T0/B0/x"})
+	everywhere(Webhook)
 }
 
 func TestTwoAddTheSameKeyAtOnce(t *testing.T) {

@@ -63,6 +63,25 @@ func Add(ctx context.Context, tx pgx.Tx, m Message, now time.Time) (id uuid.UUID
 	return id, false, nil
 }
 
+// Everywhere adds a message for every channel that is set up and switched on, to
+// whom it is set up for. Where there is none, nobody is told.
+func Everywhere(ctx context.Context, tx pgx.Tx, m Message, now time.Time) error {
+	rows, err := tx.Query(ctx, `select channel from ops.channels where enabled order by channel`)
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	channels, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	for _, m.Channel = range channels {
+		if _, _, err := Add(ctx, tx, m, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // State is how far a delivery is.
 type State string
 

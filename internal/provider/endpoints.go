@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,9 +14,11 @@ import (
 
 const endpointsEvery = 30 * time.Second
 
-// Endpoints keeps a Registry up to date with the OpenAI-compatible endpoints
-// that admins added (ops.providers).
+// Endpoints keeps the OpenAI-compatible endpoints that admins added
+// (ops.providers), and a Registry up to date with them.
 type Endpoints struct {
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error) // nil: the system's resolver
+
 	db       postgres.DB
 	registry *Registry
 	log      *slog.Logger
@@ -23,7 +26,7 @@ type Endpoints struct {
 
 // NewEndpoints returns the loop for a registry.
 func NewEndpoints(db postgres.DB, registry *Registry, log *slog.Logger) *Endpoints {
-	return &Endpoints{db, registry, log}
+	return &Endpoints{db: db, registry: registry, log: log}
 }
 
 // Run loads every 30 seconds until ctx is done. When that fails the registry

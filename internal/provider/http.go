@@ -31,7 +31,7 @@ const (
 // its own: the caller's context decides. It never follows a redirect, which
 // would carry the key to another address.
 func NewHTTPClient() *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	dialer := newDialer()
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -50,6 +50,10 @@ func NewHTTPClient() *http.Client {
 			},
 		},
 	}
+}
+
+func newDialer() *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 }
 
 // New makes the client of one provider. Of httpClient, which many share, only
@@ -393,6 +397,8 @@ func dialProblem(err error) string {
 	var op *net.OpError
 	var netErr net.Error
 	switch {
+	case errors.Is(err, errClosedNetwork):
+		return "its address lies in a private network"
 	case errors.As(err, &dns):
 		return "its name could not be resolved"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

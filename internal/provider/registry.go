@@ -25,6 +25,7 @@ type Registry struct {
 	mu      sync.Mutex // held while routes are made anew
 	sandbox string
 	added   []Spec
+	guarded *http.Client // for those; nil: they may lie in private networks
 	routes  atomic.Pointer[routes]
 }
 
@@ -37,8 +38,10 @@ type routes struct {
 
 // NewRegistry makes a registry of the Known providers that share httpClient.
 // overrides are other base URLs by provider id; they go before everything else.
+// Endpoints that are added later must not lie in private networks, unless
+// AllowPrivate says so.
 func NewRegistry(httpClient *http.Client, overrides map[string]string) *Registry {
-	r := &Registry{http: httpClient, overrides: maps.Clone(overrides)}
+	r := &Registry{http: httpClient, overrides: maps.Clone(overrides), guarded: newGuardedHTTPClient()}
 	r.publish()
 	return r
 }
@@ -50,6 +53,26 @@ func (r *Registry) UseSandbox(baseURL string) {
 	defer r.mu.Unlock()
 	r.sandbox = strings.TrimRight(baseURL, "/")
 	r.publish()
+}
+
+// AllowPrivate says whether added endpoints may lie in private networks.
+func (r *Registry) AllowPrivate(allowed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case allowed:
+		r.guarded = nil
+	case r.guarded == nil:
+		r.guarded = newGuardedHTTPClient()
+	}
+	r.publish()
+}
+
+// PrivateAllowed says whether added endpoints may lie in private networks.
+func (r *Registry) PrivateAllowed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.guarded == nil
 }
 
 // SetAdded replaces the endpoints that were added to the Known providers, all
@@ -75,9 +98,13 @@ func (r *Registry) publish() {
 		if override := r.overrides[spec.ID]; override != "" {
 			spec.BaseURL, trial.BaseURL = override, override
 		}
+		transport := r.http
+		if i >= len(Known) && r.guarded != nil {
+			transport = r.guarded
+		}
 		next.specs = append(next.specs, spec)
-		next.real[spec.ID] = New(spec, r.http)
-		next.sandbox[spec.ID] = New(trial, r.http)
+		next.real[spec.ID] = New(spec, transport)
+		next.sandbox[spec.ID] = New(trial, transport)
 	}
 	r.routes.Store(next)
 }

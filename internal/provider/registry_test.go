@@ -40,6 +40,7 @@ func TestRegistryRoutes(t *testing.T) {
 	override, box, added := listen("override"), listen("box"), listen("added")
 	r := provider.NewRegistry(nil, map[string]string{"groq": override + "/openai/v1/"})
 	r.UseSandbox(box + "/")
+	r.AllowPrivate(true)
 	r.SetAdded([]provider.Spec{
 		{ID: "ollama", Name: "Ollama", Wire: provider.WireOpenAI, BaseURL: added + "/v1"},
 		{ID: "openai", Name: "Not OpenAI", BaseURL: added},
