@@ -164,7 +164,7 @@ func TestFallbackKeysAreAdded(t *testing.T) {
 	if again := admin.get(fallbackPath + "/" + id.String()); strings.Contains(again.Text, "The key is stored") {
 		t.Error("it is said twice")
 	}
-	admin.get(fallbackPath).wants(t, http.StatusOK).shows(t, "Main &lt;b&gt;", "1 of 1 key usable", "Healthy", "Only for gpt-5-mini")
+	admin.get(fallbackPath).wants(t, http.StatusOK).shows(t, "Main &lt;b&gt;", "0 of 1 key usable", "Invalid", "Only for gpt-5-mini")
 
 	admin.post(fallbackPath, formAt(t, empty, fallbackPath, "provider", "openai", "secret", secret, "label", "Twin")).wants(t, http.StatusConflict).
 		shows(t, "This key is stored already, as &#34;Main &lt;b&gt;&#34;.", `href="/keys/fallback/`+id.String()+`"`, `value="Twin"`)

@@ -381,7 +381,7 @@ func TestFallbackChangesAtOnce(t *testing.T) {
 	revision := o.find(ids[2]).Revision
 	for i := range 8 {
 		try("reorder", func(ctx context.Context) error {
-			return o.Reorder(ctx, "openai", ids, Moved(ids, ids[i%6], 3-i), marta, noon)
+			return o.Reorder(ctx, "openai", ids, Moved(ids, ids[i%3], 1+i%3), marta, noon)
 		})
 		try("edit", func(ctx context.Context) error {
 			_, err := o.Change(ctx, ids[2], Settings{Label: fmt.Sprintf("edited %d", i)}, revision, marta, noon)
