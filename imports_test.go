@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/activity internal/demo internal/telemetry",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -26,6 +26,8 @@ var mayImport = map[string]string{
 	// The ground: these know nothing of what the product is about.
 	"internal/fault":               "",
 	"internal/config":              "internal/fault",
+	"internal/period":              "internal/fault",
+	"internal/sheet":               "",
 	"internal/seal":                "internal/fault",
 	"internal/postgres":            "internal/fault",
 	"internal/postgres/embedded":   "",
@@ -46,7 +48,8 @@ var mayImport = map[string]string{
 	"internal/run":                  "internal/fault internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
-	"internal/history":              "internal/fault internal/postgres internal/price",
+	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
+	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
@@ -65,7 +68,7 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
+		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/activity internal/demo",
 }
 
 func TestImports(t *testing.T) {
