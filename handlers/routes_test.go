@@ -49,6 +49,8 @@ var permissions = map[string][4]outcome{
 	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
 	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
 	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
+	"GET /runs":        {toSignIn, toSignIn, forbidden, open}, // this lead leads no team
+	"GET /runs.csv":    {toSignIn, toSignIn, forbidden, open},
 	"GET /runs/:id":    {toSignIn, toSignIn, forbidden, absent}, // ":id" is no run's
 	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},

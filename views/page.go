@@ -55,7 +55,7 @@ var navigation = []navGroup{
 	}},
 	{"Usage", []navLink{
 		{"AI Usage", "/usage", "usage", true},
-		{"Runs", "/runs", "runs", false},
+		{"Runs", "/runs", "runs", true},
 		{"User Activity", "/activity", "activity", false},
 	}},
 	{"Keys", []navLink{

@@ -136,6 +136,7 @@ func (s *Store) Neighbours(ctx context.Context, f Filter, id uuid.UUID) (newer, 
 type Choices struct {
 	Models    []string
 	Templates []Named
+	Teams     []Named // every team that may be seen
 }
 
 // recent is how many runs are looked at for Choices.
@@ -171,7 +172,14 @@ func (s *Store) Choices(ctx context.Context, f Filter) (Choices, error) {
 		if err != nil {
 			return err
 		}
-		c.Templates, err = pgx.CollectRows(rows, pgx.RowToStructByName[Named])
+		if c.Templates, err = pgx.CollectRows(rows, pgx.RowToStructByName[Named]); err != nil {
+			return err
+		}
+		rows, err = tx.Query(ctx, `select id, name from public.teams order by lower(name), id`)
+		if err != nil {
+			return err
+		}
+		c.Teams, err = pgx.CollectRows(rows, pgx.RowToStructByName[Named])
 		return err
 	})
 	if err != nil {
