@@ -35,6 +35,8 @@ func (s *Sheet) Row(cells ...any) {
 			record[i] = strconv.Itoa(c)
 		case int64:
 			record[i] = strconv.FormatInt(c, 10)
+		case float64:
+			record[i] = strconv.FormatFloat(c, 'f', -1, 64)
 		case bool:
 			record[i] = strconv.FormatBool(c)
 		case fmt.Stringer:
