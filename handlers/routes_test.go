@@ -46,15 +46,18 @@ var permissions = map[string][4]outcome{
 	"POST /api/ai/run":      {unknown, open, forbidden, open},
 	"GET /api/openapi.yaml": {open, open, open, open},
 
-	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
-	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
-	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
-	"GET /runs":        {toSignIn, toSignIn, forbidden, open}, // this lead leads no team
-	"GET /runs.csv":    {toSignIn, toSignIn, forbidden, open},
-	"GET /runs/:id":    {toSignIn, toSignIn, forbidden, absent}, // ":id" is no run's
-	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
-	"POST /playground": {toSignIn, toSignIn, forbidden, open},
-	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
+	"GET /":             {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
+	"GET /usage":        {toSignIn, toSignIn, forbidden, open},
+	"GET /usage.csv":    {toSignIn, toSignIn, forbidden, open},
+	"GET /runs":         {toSignIn, toSignIn, forbidden, open}, // this lead leads no team
+	"GET /runs.csv":     {toSignIn, toSignIn, forbidden, open},
+	"GET /runs/:id":     {toSignIn, toSignIn, forbidden, absent}, // ":id" is no run's
+	"GET /activity":     {toSignIn, toSignIn, forbidden, open},
+	"GET /activity.csv": {toSignIn, toSignIn, forbidden, open},
+	"GET /learners/:id": {toSignIn, toSignIn, forbidden, absent}, // ":id" is no learner's
+	"GET /playground":   {toSignIn, toSignIn, forbidden, open},
+	"POST /playground":  {toSignIn, toSignIn, forbidden, open},
+	"POST /demo/clear":  {toSignIn, toSignIn, forbidden, open},
 
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/learner"
@@ -39,6 +40,7 @@ type Server struct {
 	Budgets   *run.BudgetStore
 	Usage     *usage.Store
 	History   *history.Store
+	Activity  *activity.Store
 	Demo      *demo.Store
 	Metrics   *telemetry.Metrics
 	Assets    *static.Assets

@@ -56,7 +56,7 @@ var navigation = []navGroup{
 	{"Usage", []navLink{
 		{"AI Usage", "/usage", "usage", true},
 		{"Runs", "/runs", "runs", true},
-		{"User Activity", "/activity", "activity", false},
+		{"User Activity", "/activity", "activity", true},
 	}},
 	{"Keys", []navLink{
 		{"Key Health", "/keys/health", "key", false},
