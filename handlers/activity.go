@@ -299,7 +299,7 @@ func quietLines(quiet []activity.Quiet, zone *time.Location, now time.Time) []vi
 	lines := make([]views.QuietLine, len(quiet))
 	for i, q := range quiet {
 		lines[i] = views.QuietLine{
-			Email: cmp.Or(q.Email, "No address"), Href: learnerPath(q.LearnerID), RunHref: "/runs/" + q.RunID.String(), At: views.MomentOf(q.At, zone),
+			Email: cmp.Or(q.Email, "No address"), Href: learnerPath(q.LearnerID), RunHref: "/runs/" + q.RunID.String(), At: views.ShortMomentOf(q.At, zone),
 			Error: "–", Days: plural(int64(now.Sub(q.At)/(24*time.Hour)), "day", "days"),
 		}
 		if q.Class != "" {

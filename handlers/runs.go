@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/history"
@@ -119,11 +120,27 @@ func (s *Server) runsView(c echo.Context, store *history.Store, filter history.F
 		Period:  views.DayRange(filter.From, filter.To.Add(-time.Nanosecond).In(filter.Zone)), Count: countOf(count),
 		CSV: "/runs.csv?" + query.Encode(), CSVMost: views.Count(history.MostInCSV), Cut: count < 0 || count > history.MostCounted,
 	}
-	for _, run := range list.Runs {
-		page.Runs = append(page.Runs, runLine(run, filter.Zone, "?"+query.Encode()))
+	amounts := views.Amounts(knownCosts(list.Runs))
+	for i, run := range list.Runs {
+		line := runLine(run, filter.Zone, "?"+query.Encode())
+		if run.Status != "running" {
+			line.Cost = &amounts[i]
+		}
+		page.Runs = append(page.Runs, line)
 	}
 	page.Newest, page.Newer, page.Older = runsPager(list, at, query)
 	return page, nil
+}
+
+// knownCosts are nil where nothing of the cost is known.
+func knownCosts(runs []history.Listed) []*decimal.Decimal {
+	costs := make([]*decimal.Decimal, len(runs))
+	for i, run := range runs {
+		if run.Cost != nil && (run.Unpriced == 0 || !run.Cost.IsZero()) {
+			costs[i] = new(run.Cost.Decimal())
+		}
+	}
+	return costs
 }
 
 func countOf(n int) string {
@@ -172,8 +189,8 @@ func runsPager(list history.Page, at history.Cursor, query url.Values) (newest, 
 
 func runLine(run history.Listed, zone *time.Location, query string) views.RunLine {
 	line := views.RunLine{
-		Href: "/runs/" + run.ID.String() + query, Started: views.MomentOf(run.StartedAt, zone), Who: run.Who.Email,
-		Status: run.Status, Errors: views.ErrorLabels(run.ErrorClasses), Tokens: "–", Cost: "–", Duration: "–", Keys: views.KeysLabel(run.KeySources),
+		Href: "/runs/" + run.ID.String() + query, Started: views.ShortMomentOf(run.StartedAt, zone), Who: run.Who.Email,
+		Status: run.Status, Errors: views.ErrorLabels(run.ErrorClasses), Tokens: "–", Duration: "–", Keys: views.KeysLabel(run.KeySources),
 	}
 	switch {
 	case run.Who.Operator:
@@ -197,14 +214,8 @@ func runLine(run history.Listed, zone *time.Location, query string) views.RunLin
 	if run.DurationMs != nil {
 		line.Duration = views.Milliseconds(*run.DurationMs)
 	}
-	if run.Cost != nil {
-		line.Cost, line.Exact = views.Money(run.Cost.Decimal()), views.MoneyExact(run.Cost.Decimal())
-		if run.Unpriced > 0 {
-			line.Unpriced = views.Count(int64(run.Unpriced))
-			if run.Cost.IsZero() {
-				line.Cost, line.Exact = "", ""
-			}
-		}
+	if run.Unpriced > 0 {
+		line.Unpriced = views.Count(int64(run.Unpriced))
 	}
 	return line
 }

@@ -50,11 +50,10 @@ type RunLine struct {
 	Status   string   // of the run
 	Errors   string   // "Rate limited, No key"; shown on hover
 	Tokens   string
-	Cost     string // "" when it is unknown
-	Exact    string // all digits of Cost
-	Unpriced string // models that are not in Cost, "1"; "" when there are none
+	Cost     *Amount // nil: it is running
+	Unpriced string  // models that are not in Cost, "1"; "" when there are none
 	Duration string
-	Keys     string // "Own key", "Fallback key", "Both" or "–"
+	Keys     string // "Own", "Fallback", "Both" or "–"
 }
 
 // models is the first model, and how many more there are.
@@ -77,7 +76,8 @@ func KeysLabel(sources []string) string {
 	case 0:
 		return "–"
 	case 1:
-		return keyLabel(sources[0])
+		label, _, _ := strings.Cut(keyLabel(sources[0]), " ")
+		return label
 	default:
 		return "Both"
 	}
