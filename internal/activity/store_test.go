@@ -2,6 +2,7 @@ package activity_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -45,8 +46,8 @@ func newSchool(t testing.TB, r *rand.Rand, learners, runs int) school {
 	t.Helper()
 	s := school{db: pgtest.Tx(t), key: uuid.New()}
 	exec(t, s.db, `select ops.ensure_partitions($1::date, $2::date)`, now.AddDate(0, -6, 0), now)
-	ago := func(days int) time.Time {
-		return now.Add(-time.Duration(r.Int64N(int64(days) * int64(24*time.Hour)))).Truncate(time.Millisecond)
+	ago := func() time.Time {
+		return now.Add(-time.Duration(r.Int64N(int64(150 * 24 * time.Hour)))).Truncate(time.Millisecond)
 	}
 	for i := range 3 {
 		s.teams = append(s.teams, uuid.New())
@@ -59,7 +60,7 @@ func newSchool(t testing.TB, r *rand.Rand, learners, runs int) school {
 	}
 	batch := &pgx.Batch{}
 	for i := range learners {
-		id, at := uuid.New(), ago(150)
+		id, at := uuid.New(), ago()
 		s.learners = append(s.learners, id)
 		batch.Queue(`insert into auth.users (id, email, created_at, is_anonymous, deleted_at) values ($1, $2, $3, $4, $5)`,
 			id, fmt.Sprintf("learner%d@example.org", i), at, r.IntN(15) == 0, pick(r, nil, nil, nil, nil, nil, nil, nil, new(now)))
@@ -67,13 +68,13 @@ func newSchool(t testing.TB, r *rand.Rand, learners, runs int) school {
 			batch.Queue(`insert into public.team_members (team_id, user_id) values ($1, $2)`, pick(r, s.teams...), id)
 		}
 		for n := range r.IntN(3) {
-			batch.Queue(`insert into public.user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) values ($1, 'openai', 'x', $2, 'abcd', $3)`, id, fmt.Sprint(n), ago(150))
+			batch.Queue(`insert into public.user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) values ($1, 'openai', 'x', $2, 'abcd', $3)`, id, fmt.Sprint(n), ago())
 		}
 		for _, lesson := range s.lessons {
 			if r.IntN(3) == 0 {
 				continue
 			}
-			started := ago(150)
+			started := ago()
 			if r.IntN(2) == 0 {
 				batch.Queue(`insert into public.user_progress (user_id, lesson_id, started_at) values ($1, $2, $3)`, id, lesson, started)
 				continue
@@ -83,11 +84,11 @@ func newSchool(t testing.TB, r *rand.Rand, learners, runs int) school {
 		}
 		for range r.IntN(6) {
 			batch.Queue(`insert into public.template_events (template_id, user_id, event, created_at) values ($1, $2, $3, $4)`,
-				pick(r, s.templates...), pick(r, &id, &id, &id, nil), pick(r, "created", "viewed", "used", "forked", "shared"), ago(150))
+				pick(r, s.templates...), pick(r, &id, &id, &id, nil), pick(r, "created", "viewed", "used", "forked", "shared"), ago())
 		}
 	}
 	for range runs {
-		s.queueRun(r, batch, s.learners[r.IntN(len(s.learners))], ago(150))
+		s.queueRun(r, batch, s.learners[r.IntN(len(s.learners))], ago())
 	}
 	if err := s.db.SendBatch(context.Background(), batch).Close(); err != nil {
 		t.Fatal(err)
@@ -465,7 +466,7 @@ func TestReportWithoutAnything(t *testing.T) {
 
 func TestParseQueryRefuses(t *testing.T) {
 	_, err := activity.ParseQuery(url.Values{"range": {"soon"}, "team": {"7"}}, now, time.UTC)
-	if fault.KindOf(err) != fault.Invalid || len(err.(*fault.Error).Details) != 2 {
+	if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.Invalid || len(f.Details) != 2 {
 		t.Errorf("%v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -61,7 +62,7 @@ func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 }
 
 // run queues a run of any kind.
-func (c crowd) run(r *rand.Rand, batch *pgx.Batch, at time.Time) uuid.UUID {
+func (c crowd) run(r *rand.Rand, batch *pgx.Batch, at time.Time) {
 	id := run.NewID(at)
 	at = run.CreatedAt(id)
 	var learner, operator, team, template *uuid.UUID
@@ -97,7 +98,7 @@ func (c crowd) run(r *rand.Rand, batch *pgx.Batch, at time.Time) uuid.UUID {
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::numeric, $15)`,
 		id, at, learner, operator, team, template, client, models, r.IntN(3) == 0, status, ended, duration, tokens, cost, unpriced)
 	if status == "running" {
-		return id
+		return
 	}
 	for i, model := range models {
 		source, class := pick(r, new("user"), new("fallback"), nil), (*string)(nil)
@@ -109,7 +110,6 @@ func (c crowd) run(r *rand.Rand, batch *pgx.Batch, at time.Time) uuid.UUID {
 			values ($1, $2, $3, $4, $5, $6, $7, split_part($8, '/', 1), $8, case when $10::text is null then 'ok' else 'error' end, $9, $1, $1, $10)`,
 			id, i, at, learner, operator, team, template, model, source, class)
 	}
-	return id
 }
 
 func (c crowd) runs(t testing.TB, r *rand.Rand, n int, within time.Duration) {
@@ -440,8 +440,7 @@ func TestParseFilterRefuses(t *testing.T) {
 		}
 		_, err = history.ParseFilter(v, now, time.UTC)
 		var got []string
-		if f := (*fault.Error)(nil); err != nil {
-			f = err.(*fault.Error)
+		if f, ok := errors.AsType[*fault.Error](err); ok {
 			for _, d := range f.Details {
 				got = append(got, d.Field)
 			}
