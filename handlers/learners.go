@@ -103,10 +103,7 @@ func healthy(keys []activity.Key) (n int64) {
 func costOf(label string, spent activity.Spent) views.KeyFigure {
 	f := views.KeyFigure{Label: label, Value: "Unknown", Note: "no attempt has a price"}
 	if spent.Known() {
-		f.Value, f.Exact, f.Note = views.Money(spent.Cost.Decimal()), views.MoneyExact(spent.Cost.Decimal()), "ever since"
-	}
-	if spent.Unpriced > 0 {
-		f.Badge = views.Count(spent.Unpriced) + " unpriced"
+		f.Value, f.Exact, f.Note = views.Money(spent.Cost.Decimal()), views.MoneyExact(spent.Cost.Decimal()), "of what has a price"
 	}
 	return f
 }
