@@ -232,10 +232,12 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 		if f.TeamIDs != nil {
 			w.add("r.team_id = any (@teams)", "teams", f.TeamIDs)
 		}
+		w.attempts(f)
 		w.from(at, false, f)
 		return &query{`select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + order + ` limit @limit`, w.args}, nil
 	case f.TeamIDs != nil: // each team's runs have their order; of several the first ones of each are enough
 		w.add("r.team_id = team.id", "teams", f.TeamIDs)
+		w.attempts(f)
 		w.from(at, false, f)
 		return &query{`
 			select r.* from unnest(@teams::uuid[]) as team (id)
@@ -243,6 +245,7 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			order by ` + order + ` limit @limit`, w.args}, nil
 	case f.ErrorClass != "": // few attempts have one, and those have an index
 		w.from(at, false, f)
+		w.add(oneAttempt)
 		w.add("a.error_class = @class and a.created_at >= @fromAt and a.created_at < @toAt", "fromAt", earliest(f.From), "toAt", latest(f.To))
 		return &query{`
 			select distinct on (` + strings.ReplaceAll(order, " desc", "") + `) ` + runColumns + `
@@ -250,6 +253,7 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			join public.prompt_runs r on r.id = a.run_id and r.created_at = a.created_at
 			where ` + w.text() + ` order by ` + order + ` limit @limit`, w.args}, nil
 	default: // ids are in the order of time, so the primary key is
+		w.attempts(f)
 		w.from(at, true, f)
 		return &query{`select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + byID + ` limit @limit`, w.args}, nil
 	}
@@ -297,11 +301,16 @@ func (w *where) filter(f Filter) {
 		w.add(`exists (select from unnest(r.models) as asked
 			where (@model = '' or asked = @model) and (@provider = '' or split_part(asked, '/', 1) = @provider))`)
 	}
+}
+
+// oneAttempt is what an attempt a has to be.
+const oneAttempt = `(@provider = '' or a.provider = @provider) and (@model = '' or a.model = @model)
+	and (@key = '' or a.key_source = @key) and (@class = '' or a.error_class = @class)`
+
+// attempts adds what only the run's attempts tell.
+func (w *where) attempts(f Filter) {
 	if f.KeySource != "" || f.ErrorClass != "" {
-		w.add(`exists (select from public.prompt_attempts one
-			where one.run_id = r.id and one.created_at = r.created_at
-			  and (@provider = '' or one.provider = @provider) and (@model = '' or one.model = @model)
-			  and (@key = '' or one.key_source = @key) and (@class = '' or one.error_class = @class))`)
+		w.add(`exists (select from public.prompt_attempts a where a.run_id = r.id and a.created_at = r.created_at and ` + oneAttempt + `)`)
 	}
 }
 
