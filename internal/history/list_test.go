@@ -296,6 +296,10 @@ func TestListedIsWhatWasWritten(t *testing.T) {
 	if diff := gocmp.Diff(history.Page{Runs: []history.Listed{want}}, page); diff != "" {
 		t.Errorf("page (-want +got):\n%s", diff)
 	}
+	none := history.Filter{RequestID: id.String(), ErrorClass: "timeout"} // whatever the days, but not whatever else is asked for
+	if page, err := store.List(t.Context(), none, history.Cursor{}, 10); err != nil || len(page.Runs) != 0 {
+		t.Errorf("of another class: %d runs, %v", len(page.Runs), err)
+	}
 	var file bytes.Buffer
 	if cut, err := store.WriteCSV(t.Context(), &file, f); err != nil || cut {
 		t.Fatalf("cut %v, %v", cut, err)
