@@ -14,6 +14,8 @@
 //	fault           the one error type that people get to see
 //	config          settings from the environment, all problems reported at once
 //	postgres        pool, transactions, row-level security, migrator, embedded server
+//	period          a choice of days, and where they begin in a zone
+//	sheet           CSV that spreadsheets and programs read alike
 //	seal            the key ring that encrypts provider keys at rest
 //	audit           the log of what operators do, each entry chained to the one before
 //	notify          e-mail, Slack and webhook, sent from an outbox
@@ -27,7 +29,8 @@
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
-//	history         what is asked about past runs; only reads
+//	history         what is asked about past runs: one, or all that pass a filter; only reads
+//	activity        what learners do, and what that costs; only reads
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books

@@ -78,7 +78,26 @@ func everyPage(t *testing.T) []shown {
 	staff := newSite(t).withDemo()
 	boss, linus, fay := staff.staff()
 
+	ada := full.leadWhoIs("ada@demo.promptcademy.test")
+	var said, quiet string
+	must(t, full.DB.QueryRow(t.Context(), `select run_id::text from public.prompt_contents order by created_at desc, run_id limit 1`).Scan(&said))
+	must(t, full.DB.QueryRow(t.Context(), `select user_id::text from public.user_api_keys where status = 'invalid' order by user_id limit 1`).Scan(&quiet))
+
 	return append(keyPages(t, empty, newcomer), []shown{
+
+		{name: "runs", site: full, who: marta, path: "/runs", main: "tbody a", says: "1,000+ runs"},
+		{name: "runs-filtered", site: full, who: marta, path: "/runs?range=180d&status=partial&seconds=1&key=fallback", main: "tbody a", says: "Some answered"},
+		{name: "runs-none", site: full, who: marta, path: "/runs?model=nobody/has-this", main: "a.btn-primary", says: "No runs match"},
+		{name: "runs-empty", site: empty, who: newcomer, path: "/runs", main: "a.btn-primary", says: "No runs in this period"},
+		{name: "runs-refused", site: empty, who: newcomer, path: "/runs?range=soon&cost=much", main: "#filter-model", says: "could not be used", errs: "422"},
+		{name: "runs-lead", site: full, who: ada, path: "/runs?range=180d", main: "tbody a", says: "Spring cohort"},
+		{name: "run-said", site: full, who: marta, path: "/runs/" + said + "?range=30d", do: unfold, main: "main [data-copy]", says: "The same run with curl"},
+		{name: "activity", site: full, who: marta, path: "/activity", main: "[download]", says: "Who comes back"},
+		{name: "activity-long", site: full, who: marta, path: "/activity?range=180d", main: "[download]", says: "Who comes back"},
+		{name: "activity-empty", site: empty, who: newcomer, path: "/activity?from=2026-01-01&to=2026-01-31", main: "a.btn-primary", says: "Nobody was active"},
+		{name: "activity-lead", site: full, who: ada, path: "/activity", main: "[download]", says: "its present members"},
+		{name: "learner", site: full, who: marta, path: "/learners/" + quiet, main: "main ol a", says: "Timeline"},
+		{name: "learner-lead", site: full, who: ada, path: "/learners/" + full.led("ada@demo.promptcademy.test"), main: "main ol a", says: "Timeline"},
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
 		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
 		{name: "link", site: empty, path: "/sign-in/link/" + link, main: "main button", says: "The link works once."},
@@ -179,6 +198,35 @@ func deleteUnconfirmed(b *tab) {
 func openTeams(b *tab) {
 	js[any](b, `document.querySelector("details.team-switch").open = true, 0`)
 	js[any](b, `innerWidth < 1024 && document.querySelector("#sidebar").showPopover(), 0`)
+}
+
+// leadWhoIs is the session of a team lead who is this learner.
+func (s *site) leadWhoIs(email string) *http.Cookie {
+	s.t.Helper()
+	var id uuid.UUID
+	must(s.t, s.DB.QueryRow(s.t.Context(), `select id from auth.users where email = $1`, email).Scan(&id))
+	operator, err := s.Accounts.Create(s.t.Context(), audit.CommandLine, account.NewOperator{Email: "lead-" + email, Role: account.RoleTeamLead, LearnerID: &id}, s.Clock.Now())
+	must(s.t, err)
+	return s.session(operator)
+}
+
+// led is a learner who has run something for a team that this one leads.
+func (s *site) led(email string) string {
+	s.t.Helper()
+	var id string
+	must(s.t, s.DB.QueryRow(s.t.Context(), `
+		select r.user_id::text from auth.users u
+		join public.team_members l on l.user_id = u.id and l.role = 'lead'
+		join public.team_members m on m.team_id = l.team_id and m.user_id <> u.id
+		join public.prompt_runs r on r.team_id = l.team_id and r.user_id = m.user_id
+		where u.email = $1
+		group by r.user_id order by count(*) desc limit 1`, email).Scan(&id))
+	return id
+}
+
+// unfold opens everything that is folded up.
+func unfold(b *tab) {
+	js[any](b, `document.querySelectorAll("main details").forEach((e) => { e.open = true }), 0`)
 }
 
 func refusedSignIn(b *tab) {

@@ -1,294 +1,294 @@
 package handlers
 
 import (
-	"cmp"
+	"bytes"
+	"fmt"
 	"net/http"
-	"strconv"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/history"
-	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/views"
 )
 
-// runPage is GET /runs/:id.
-func (s *Server) runPage(c echo.Context) error {
-	id, err := uuid.Parse(c.Param("id"))
-	if err != nil {
-		return fault.New(fault.NotFound, "This is no id of a run.").Because(err)
+// runsOnPage is how many runs a page of the list has.
+const runsOnPage = 50
+
+// runsPage is GET /runs; htmx gets the part that changes with the filters.
+func (s *Server) runsPage(c echo.Context) error {
+	status, problem := http.StatusOK, ""
+	filter, at, err := s.runsQuery(c, c.QueryParams())
+	if err != nil && fault.KindOf(err) == fault.Invalid {
+		status, problem = http.StatusUnprocessableEntity, filterProblem(err)
+		filter, at, err = s.runsQuery(c, url.Values{})
 	}
-	run, err := s.History.Run(c.Request().Context(), id)
 	if err != nil {
 		return err
 	}
-	page := runView(run, s.zone(c), s.providerName)
-	page.Page = s.page(c, "Run "+id.String())
-	return s.render(c, http.StatusOK, views.Run(page))
+	store, teamIDs, err := s.historyOf(c, filter.TeamID)
+	if err != nil {
+		return err
+	}
+	filter.TeamIDs = teamIDs
+	page, err := s.runsView(c, store, filter, at)
+	if err != nil {
+		return err
+	}
+	page.Page, page.Filters.Problem = s.page(c, "Runs"), problem
+	if c.Request().Header.Get("HX-Request") != "" {
+		return s.renderFragment(c, status, views.RunsContent(page))
+	}
+	return s.render(c, status, views.Runs(page))
 }
 
-// runView writes out a run.
-func runView(run history.Run, zone *time.Location, providerName func(string) string) views.RunPage {
-	page := views.RunPage{
-		ID: run.ID.String(), Status: run.Status, Started: views.MomentOf(run.StartedAt, zone),
-		Figures: runFigures(run), Facts: runFacts(run),
+// runsCSV is GET /runs.csv: the runs that the page lists for the same filters.
+func (s *Server) runsCSV(c echo.Context) error {
+	filter, err := history.ParseFilter(c.QueryParams(), s.Now(), s.zone(c))
+	if err != nil {
+		return err
 	}
-	whole, calls := span(run)
-	if calls > 0 {
-		page.Axis = [3]string{"0", views.Duration(whole / 2), views.Duration(whole)}
+	store, teamIDs, err := s.historyOf(c, filter.TeamID)
+	if err != nil {
+		return err
 	}
-	for _, a := range run.Attempts {
-		m := views.RunModel{
-			Name: strings.TrimPrefix(a.Model, a.Provider+"/"), Provider: providerName(a.Provider), Status: a.Status, Finish: a.FinishReason,
-			Called: a.Calls > 0, Facts: attemptFacts(a, zone), ErrorClass: a.ErrorClass, Message: a.ErrorMessage,
-		}
-		if a.DurationMs != nil && a.Calls > 0 {
-			m.Took = attemptTook(a)
-		}
-		for _, t := range a.Tries {
-			m.Tries = append(m.Tries, runTry(t, whole))
-		}
-		page.Models = append(page.Models, m)
+	filter.TeamIDs = teamIDs
+	var file bytes.Buffer
+	cut, err := store.WriteCSV(c.Request().Context(), &file, filter)
+	if err != nil {
+		return err
 	}
-	return page
+	name := fmt.Sprintf("runs-%s-to-%s", filter.FirstDay(), filter.LastDay())
+	if cut {
+		name += fmt.Sprintf("-newest-%d-only", history.MostInCSV)
+	}
+	return sendCSV(c, name, file.Bytes())
 }
 
-// span is how long the time line has to be, and how many calls stand on it.
-func span(run history.Run) (whole time.Duration, calls int) {
-	if run.DurationMs != nil {
-		whole = time.Duration(*run.DurationMs) * time.Millisecond
+// sendCSV sends a file to be saved under a name.
+func sendCSV(c echo.Context, name string, file []byte) error {
+	c.Response().Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name+".csv"))
+	return c.Blob(http.StatusOK, "text/csv; charset=utf-8", file)
+}
+
+// runsQuery reads the filters and the place in the list.
+func (s *Server) runsQuery(c echo.Context, values url.Values) (history.Filter, history.Cursor, error) {
+	var at history.Cursor
+	filter, err := history.ParseFilter(values, s.Now(), s.zone(c))
+	if err != nil {
+		return filter, at, err
 	}
-	for _, a := range run.Attempts {
-		for _, t := range a.Tries {
-			whole = max(whole, t.Begin+t.Duration)
-			calls++
+	for name, into := range map[string]*uuid.UUID{"before": &at.Before, "after": &at.After} {
+		if value := values.Get(name); value != "" {
+			if *into, err = uuid.Parse(value); err != nil || into.Version() != 7 {
+				return filter, at, fault.InvalidFields([]fault.Field{{Field: name, Message: "is no id of a run"}})
+			}
 		}
 	}
-	return whole, calls
+	if at.After != uuid.Nil {
+		at.Before = uuid.Nil
+	}
+	return filter, at, nil
 }
 
-func runTry(t history.Try, whole time.Duration) views.RunTry {
-	try := views.RunTry{
-		Key: runKey(t.Key), Begin: views.Duration(t.Begin),
-		Took:  views.Duration(max(t.Duration, 1)), // no call takes no time
-		Class: t.Class, Action: t.Action, Reason: t.Reason, Bar: views.BarOf(t.Begin, t.Duration, whole),
+// runsView reads a part of the list and writes it out.
+func (s *Server) runsView(c echo.Context, store *history.Store, filter history.Filter, at history.Cursor) (views.RunsPage, error) {
+	ctx := c.Request().Context()
+	list, err := store.List(ctx, filter, at, runsOnPage)
+	if err != nil {
+		return views.RunsPage{}, err
 	}
-	if t.About {
-		try.Begin = "about " + try.Begin
-	}
-	if t.HTTPStatus != 0 {
-		try.HTTP = strconv.Itoa(t.HTTPStatus)
-	}
-	return try
-}
-
-func runKey(k *history.Key) views.RunKey {
-	if k == nil {
-		return views.RunKey{Deleted: true}
-	}
-	return views.RunKey{Label: k.Label, LastFour: k.LastFour, Source: k.Source, Deleted: k.Deleted}
-}
-
-func runFigures(run history.Run) []views.KeyFigure {
-	models := int64(len(run.Attempts))
-	var answered, calls int64
-	for _, a := range run.Attempts {
-		calls += int64(a.Calls)
-		if a.Status == "ok" {
-			answered++
+	count := len(list.Runs)
+	if list.Newer || list.Older {
+		if count, err = store.Count(ctx, filter); err != nil {
+			return views.RunsPage{}, err
 		}
 	}
-	duration := views.KeyFigure{Label: "Duration", Value: "–"}
-	if run.DurationMs != nil {
-		duration.Value = views.Milliseconds(*run.DurationMs)
+	choices, err := store.Choices(ctx, filter)
+	if err != nil {
+		return views.RunsPage{}, err
 	}
-	tokens := views.KeyFigure{Label: "Tokens", Value: "–"}
-	if run.Tokens != nil {
-		tokens.Value, tokens.Exact = views.CountShort(*run.Tokens), views.Count(*run.Tokens)
+	query := filter.Values()
+	page := views.RunsPage{
+		Filters: s.runsFilters(filter, choices, scopeOf(c)),
+		Period:  views.DayRange(filter.From, filter.To.Add(-time.Nanosecond).In(filter.Zone)), Count: countOf(count),
+		CSV: "/runs.csv?" + query.Encode(), CSVMost: views.Count(history.MostInCSV), Cut: count < 0 || count > history.MostCounted,
 	}
-	cost, unpriced := views.KeyFigure{Label: "Cost", Value: "–"}, views.KeyFigure{Label: "Unpriced", Value: "–"}
+	amounts := views.Amounts(knownCosts(list.Runs))
+	for i, run := range list.Runs {
+		line := runLine(run, filter.Zone, "?"+query.Encode())
+		if run.Status != "running" {
+			line.Cost = &amounts[i]
+		}
+		page.Runs = append(page.Runs, line)
+	}
+	page.Newest, page.Newer, page.Older = runsPager(list, at, query)
+	return page, nil
+}
+
+// knownCosts are nil where nothing of the cost is known.
+func knownCosts(runs []history.Listed) []*decimal.Decimal {
+	costs := make([]*decimal.Decimal, len(runs))
+	for i, run := range runs {
+		if run.Cost != nil && (run.Unpriced == 0 || !run.Cost.IsZero()) {
+			costs[i] = new(run.Cost.Decimal())
+		}
+	}
+	return costs
+}
+
+func countOf(n int) string {
 	switch {
-	case run.Status == "running":
-		duration.Note, cost.Note = "it goes on", "known when it ends"
-		return []views.KeyFigure{duration, tokens, cost, unpriced, {Label: "Answered", Value: "–", Note: "of " + plural(models, "model", "models")}, {Label: "Calls", Value: "–"}}
-	case run.Cost != nil && (run.Unpriced == 0 || !run.Cost.IsZero()):
-		cost.Value, cost.Exact = views.Money(run.Cost.Decimal()), views.MoneyExact(run.Cost.Decimal())
+	case n < 0:
+		return ""
+	case n > history.MostCounted:
+		return views.Count(history.MostCounted) + "+ runs"
 	default:
-		cost.Value = "Unknown"
-	}
-	unpriced.Value, unpriced.Note = views.Percent(int64(run.Unpriced), models), views.Count(int64(run.Unpriced))+" of "+plural(models, "model", "models")
-	if run.Unpriced > 0 {
-		cost.Note = "of what has a price"
-	}
-	return []views.KeyFigure{
-		duration, tokens, cost, unpriced,
-		{Label: "Answered", Value: views.Count(answered) + " of " + views.Count(models), Note: "models"},
-		{Label: "Calls", Value: views.Count(calls), Note: "to providers"},
+		return plural(int64(n), "run", "runs")
 	}
 }
 
-// runFacts say what was asked for, without what was said.
-func runFacts(run history.Run) []views.Fact {
-	who := views.Fact{Label: "Learner", Value: run.Who.Email}
-	if run.Who.Operator {
-		who.Label, who.Note = "Operator", "on the playground"
-		if run.Who.Name != "" {
-			who.Value = run.Who.Name + " (" + run.Who.Email + ")"
+// runsPager is where the pages beside this one are. From an empty page the way
+// leads back to the beginning.
+func runsPager(list history.Page, at history.Cursor, query url.Values) (newest, newer, older string) {
+	address := func(name string, id uuid.UUID) string {
+		values := url.Values{}
+		for key, value := range query {
+			values[key] = value
 		}
+		if name != "" {
+			values.Set(name, id.String())
+		}
+		return "/runs?" + values.Encode()
+	}
+	if list.Newer || at.After != uuid.Nil {
+		newest = address("", uuid.Nil)
+	}
+	if len(list.Runs) == 0 {
+		if list.Newer || list.Older {
+			newer = newest
+		}
+		return "", newer, ""
+	}
+	if list.Newer {
+		newer = address("after", list.Runs[0].ID)
+	} else {
+		newest = ""
+	}
+	if list.Older {
+		older = address("before", list.Runs[len(list.Runs)-1].ID)
+	}
+	return newest, newer, older
+}
+
+func runLine(run history.Listed, zone *time.Location, query string) views.RunLine {
+	line := views.RunLine{
+		Href: "/runs/" + run.ID.String() + query, Started: views.ShortMomentOf(run.StartedAt, zone), Who: run.Who.Email,
+		Status: run.Status, Errors: views.ErrorLabels(run.ErrorClasses), Tokens: "–", Duration: "–", Keys: views.KeysLabel(run.KeySources),
+	}
+	switch {
+	case run.Who.Operator:
+		line.WhoNote = "operator"
+	case run.Who.Email != "":
+		line.WhoHref = "/learners/" + run.Who.LearnerID.String()
 	}
 	if run.Who.Email == "" {
-		who.Value = "Deleted account"
+		line.Who = "Deleted account"
 	}
-	facts := []views.Fact{who}
 	if run.Team != nil {
-		facts = append(facts, views.Fact{Label: "Team", Value: cmp.Or(run.Team.Name, "Deleted team")})
+		line.Team = run.Team.Name
 	}
-	if run.Template != nil {
-		facts = append(facts, views.Fact{Label: "Template", Value: cmp.Or(run.Template.Name, "Deleted template")})
+	for _, model := range run.Models {
+		_, name, _ := strings.Cut(model, "/")
+		line.Models = append(line.Models, name)
 	}
-	if run.ClientRequestID != "" {
-		facts = append(facts, views.Fact{Label: "Caller’s request id", Value: run.ClientRequestID, Mono: true})
+	if run.Tokens != nil {
+		line.Tokens = views.Count(*run.Tokens)
 	}
-	streamed := views.Fact{Label: "Answer sent", Value: "as a whole"}
-	if run.Stream {
-		streamed.Value = "as a stream"
+	if run.DurationMs != nil {
+		line.Duration = views.Milliseconds(*run.DurationMs)
 	}
-	return append(facts, streamed, views.Fact{Label: "Settings", Value: cmp.Or(settings(run.Config), "Left to the providers")})
+	if run.Unpriced > 0 {
+		line.Unpriced = views.Count(int64(run.Unpriced))
+	}
+	return line
 }
 
-// settings are what the caller set.
-func settings(c history.Config) string {
-	var parts []string
-	if c.Temperature != nil {
-		parts = append(parts, "temperature "+strconv.FormatFloat(*c.Temperature, 'f', -1, 64))
+func (s *Server) runsFilters(f history.Filter, choices history.Choices, who scope) views.RunsFilters {
+	filters := views.RunsFilters{
+		Period:   periodChoice(f.Period, s.Now()),
+		Statuses: views.StatusOptions(history.Statuses), Classes: views.ClassOptions(history.Classes),
+		Models: choices.Models, Model: f.Model, Learner: f.Learner, Cost: "", Seconds: f.Seconds(), Request: f.RequestID,
+		Teams:     []views.Option{{Label: "All teams"}},
+		Providers: []views.Option{{Label: "All providers"}},
+		Keys:      []views.Option{{Label: "All keys"}, {Value: "user", Label: "Own keys"}, {Value: "fallback", Label: "Fallback keys"}},
+		Templates: []views.Option{{Label: "Any template, or none"}},
+		Streams:   []views.Option{{Label: "Streamed or not"}, {Value: "yes", Label: "Streamed"}, {Value: "no", Label: "As a whole"}},
+		Narrowed:  f.Narrowed(),
+		More:      f.Provider != "" || f.KeySource != "" || f.ErrorClass != "" || f.TemplateID != nil || f.Stream != "" || f.MinCost != nil || f.MinDuration > 0,
 	}
-	if c.MaxTokens != nil {
-		parts = append(parts, "at most "+views.Count(int64(*c.MaxTokens))+" tokens")
+	if f.MinCost != nil {
+		filters.Cost = f.MinCost.String()
 	}
-	if c.TopP != nil {
-		parts = append(parts, "top p "+strconv.FormatFloat(*c.TopP, 'f', -1, 64))
-	}
-	if n := len(c.Stop); n > 0 {
-		parts = append(parts, plural(int64(n), "stop sequence", "stop sequences"))
-	}
-	if c.TimeoutMs != nil {
-		parts = append(parts, "timeout "+views.Milliseconds(int64(*c.TimeoutMs)))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// attemptFacts are all that is known of an attempt beside its calls.
-func attemptFacts(a history.Attempt, zone *time.Location) []views.Fact {
-	facts := []views.Fact{{Label: "Key", Value: "None"}}
-	if a.Key != nil {
-		facts[0].Value, facts[0].Note = runKey(a.Key).String(), "fallback key"
-		if a.Key.Source == "user" {
-			facts[0].Note = "the learner’s own"
+	if who.learner != nil {
+		choices.Teams = nil
+		for _, team := range who.teams {
+			choices.Teams = append(choices.Teams, history.Named{ID: team.ID, Name: team.Name})
 		}
 	}
-	add := func(label, value, note string) {
-		facts = append(facts, views.Fact{Label: label, Value: value, Note: note})
+	filters.Teams = append(filters.Teams, namedOptions(choices.Teams)...)
+	filters.Templates = append(filters.Templates, namedOptions(choices.Templates)...)
+	for _, spec := range s.Providers.Specs() {
+		filters.Providers = append(filters.Providers, views.Option{Value: spec.ID, Label: spec.Name})
 	}
-	if a.Status == "running" {
-		return facts
+	for _, c := range []struct {
+		options *[]views.Option
+		value   string
+	}{
+		{&filters.Statuses, f.Status}, {&filters.Classes, f.ErrorClass}, {&filters.Providers, f.Provider}, {&filters.Keys, f.KeySource}, {&filters.Streams, f.Stream},
+		{&filters.Teams, idOf(f.TeamID)}, {&filters.Templates, idOf(f.TemplateID)},
+	} {
+		chooseAny(c.options, c.value)
 	}
-	if a.Calls > 0 {
-		add("Duration", attemptTook(a), plural(int64(a.Calls), "call", "calls"))
-	}
-	if a.FirstTokenMs != nil {
-		add("First text", views.Milliseconds(*a.FirstTokenMs), "after the last call")
-	}
-	if t := a.Tokens; t.Source != "" {
-		add("Input", views.Count(t.Input), parts(part{t.CachedInput, "from cache"}, part{t.CacheWrite, "into cache"}))
-		add("Output", views.Count(t.Output), parts(part{t.Reasoning, "reasoning"}))
-		add("Tokens", views.Count(t.Total), t.Source)
-	} else {
-		add("Tokens", "–", "not known")
-	}
-	facts = append(facts, costFact(a))
-	if a.Price != nil {
-		facts = append(facts, priceFact(*a.Price, zone))
-	}
-	if a.FinishReason != "" {
-		add("Finish reason", a.FinishReason, "")
-	}
-	if a.HTTPStatus != 0 {
-		add("HTTP status", strconv.Itoa(a.HTTPStatus), "of the provider")
-	}
-	if a.RetryAfter > 0 {
-		add("Retry after", views.Milliseconds(a.RetryAfter.Milliseconds()), "")
-	}
-	if a.ProviderRequestID != "" {
-		facts = append(facts, views.Fact{Label: "Provider’s request id", Value: a.ProviderRequestID, Mono: true})
-	}
-	return facts
+	return filters
 }
 
-func attemptTook(a history.Attempt) string {
-	switch {
-	case a.DurationMs == nil:
-		return "Unknown"
-	case *a.DurationMs == 0:
-		return "<1 ms"
-	}
-	return views.Milliseconds(*a.DurationMs)
-}
-
-var costNotes = map[string]string{
-	"computed": "by the price list", "reported": "billed, says the provider", "estimated": "by the price list, from estimated tokens", "unpriced": "no price is known",
-}
-
-func costFact(a history.Attempt) views.Fact {
-	fact := views.Fact{Label: "Cost", Value: "Unpriced", Note: costNotes[a.CostSource]}
-	switch {
-	case a.Cost != nil:
-		fact.Value = views.MoneyExact(a.Cost.Decimal())
-	case a.CostSource == "":
-		fact.Value = "Unknown"
-	}
-	if a.CostSource == "" && a.Cost != nil && a.Cost.IsZero() {
-		fact.Note = "nothing was used"
-	}
-	return fact
-}
-
-// priceFact is the row of the price list that was used.
-func priceFact(p history.Price, zone *time.Location) views.Fact {
-	fact := views.Fact{Label: "Price", Value: priceOf(p.Input) + " in, " + priceOf(p.Output) + " out", Note: "per million tokens"}
-	if p.CacheRead != nil {
-		fact.Value += ", " + priceOf(*p.CacheRead) + " from cache"
-	}
-	if p.CacheWrite5m != nil {
-		fact.Value += ", " + priceOf(*p.CacheWrite5m) + " into cache"
-	}
-	if p.TierAbove != nil && p.TierInput != nil && p.TierOutput != nil {
-		fact.Value += "; above " + views.Count(*p.TierAbove) + " input tokens " + priceOf(*p.TierInput) + " in, " + priceOf(*p.TierOutput) + " out"
-	}
-	if p.EffectiveFrom != nil {
-		since := views.MomentOf(*p.EffectiveFrom, zone)
-		fact.Since = &since
-	}
-	return fact
-}
-
-func priceOf(p price.USD) string { return views.MoneyExact(p.Decimal()) }
-
-// part is a number that is contained in another.
-type part struct {
-	n    int64
-	name string
-}
-
-func parts(all ...part) string {
-	var written []string
-	for _, p := range all {
-		if p.n > 0 {
-			written = append(written, views.Count(p.n)+" "+p.name)
+// chooseAny is choose for a value that may not be among the options: whatever is
+// in force stays visible.
+func chooseAny(options *[]views.Option, value string) {
+	for _, o := range *options {
+		if o.Value == value {
+			choose(*options, value)
+			return
 		}
 	}
-	return strings.Join(written, ", ")
+	*options = append(*options, views.Option{Value: value, Label: value})
+	choose(*options, value)
+}
+
+func idOf(id *uuid.UUID) string {
+	if id == nil {
+		return ""
+	}
+	return id.String()
+}
+
+func namedOptions(all []history.Named) []views.Option {
+	options := make([]views.Option, len(all))
+	for i, n := range all {
+		options[i] = views.Option{Value: n.ID.String(), Label: n.Name}
+	}
+	return options
+}
+
+func periodChoice(p period.Period, now time.Time) views.PeriodChoice {
+	return views.PeriodChoice{
+		Ranges: views.UsageRanges(p.Range), From: p.FirstDay().String(), To: p.LastDay().String(), Today: period.DayOf(now, p.Zone).String(),
+	}
 }

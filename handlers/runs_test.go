@@ -1,107 +1,157 @@
 package handlers_test
 
 import (
+	"encoding/csv"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/account"
-	"github.com/promptcademy/promptops/internal/audit"
-	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/run"
 )
 
-// withSpare stores two keys of OpenAI, of which the first is rate limited.
-func (s *site) withSpare() *site {
+// past is a run of a learner, a minute long ago, with what was said.
+func (s *site) past(learner, team uuid.UUID, ago time.Duration, prompt string) uuid.UUID {
 	s.t.Helper()
-	for i, k := range []key.NewFallback{
-		{Label: "Main account", Secret: "sandbox-openai-of-the-tests-fault-429"},
-		{Label: "Spare account", Secret: "sandbox-openai-of-the-tests-7c1d"},
-	} {
-		k.Provider, k.Priority, k.Sandbox = "openai", i+1, true
-		_, _, err := s.Keys.AddFallback(s.t.Context(), k)
+	id := run.NewID(s.Clock.Now().Add(-ago))
+	at := run.CreatedAt(id)
+	exec := func(sql string, args ...any) {
+		_, err := s.DB.Exec(s.t.Context(), sql, args...)
 		must(s.t, err)
 	}
-	return s
+	exec(`select ops.ensure_partitions($1::date, $1::date)`, at)
+	exec(`insert into public.prompt_runs (id, created_at, user_id, team_id, models, status, finished_at, duration_ms, total_tokens, total_cost_usd, unpriced)
+		values ($1, $2, $3, nullif($4, $5::uuid), '{openai/gpt-5-mini}', 'success', $2, 700, 40, 0.0042, 0)`, id, at, learner, team, uuid.Nil)
+	exec(`insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, fallback_key_id, tries, input_tokens, output_tokens, usage_source, cost_usd, cost_source, duration_ms)
+		values ($1, 0, $2, $3, nullif($4, $5::uuid), 'openai', 'openai/gpt-5-mini', 'ok', 'fallback', $1, 1, 30, 10, 'reported', 0.0042, 'computed', 690)`, id, at, learner, team, uuid.Nil)
+	exec(`insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages, outputs)
+		values ($1, $2, $3, nullif($5, $6::uuid), jsonb_build_array(jsonb_build_object('role', 'user', 'content', $4::text)), '{"openai/gpt-5-mini":"an answer"}')`, id, at, learner, prompt, team, uuid.Nil)
+	return id
 }
 
-func TestRunPageShowsTheFailOver(t *testing.T) {
-	t.Parallel()
-	s := newSite(t).withSpare().withKeys("mistral")
-	const prompt = "What nobody else may read"
-	answer := s.visitor().run(s.token(s.learner("ada@example.org")),
-		`{"prompt":"`+prompt+`","models":["openai/gpt-5-mini","mistral/nobody-has-a-price","xai/grok-4"],"config":{"maxTokens":300}}`, "X-Request-ID", "mine-1").
-		wants(t, http.StatusOK).run(t)
-	if answer.Status != "partial" {
-		t.Fatalf("want some models to answer: %+v", answer)
-	}
-
-	admin := s.as(account.RoleAdmin)
-	page := admin.get("/runs/"+answer.RequestID).wants(t, http.StatusOK)
-	page.shows(t, "Some answered", "ada@example.org", "mine-1", "at most 300 tokens", answer.RequestID,
-		"Main account", "Rate limited", "HTTP 429", "Went on to the next key: this key is rate limited.",
-		"Spare account", "…7c1d", "33.3%", "no price is known", "missing_key", "The provider was not called.", exact(answer.Results[0].Cost))
-	first, second := strings.Index(page.Text, "Main account"), strings.Index(page.Text, "Spare account")
-	if first < 0 || second < first {
-		t.Errorf("the tries are not in their order: %d, %d", first, second)
-	}
-	for _, secret := range []string{prompt, "sandbox-openai", *answer.Results[0].Output} {
-		if strings.Contains(page.Text, secret) {
-			t.Errorf("the page shows %q", secret)
+// teamOf makes a team; its first member leads it.
+func (s *site) teamOf(name string, members ...uuid.UUID) uuid.UUID {
+	s.t.Helper()
+	id := uuid.New()
+	_, err := s.DB.Exec(s.t.Context(), `insert into public.teams (id, name) values ($1, $2)`, id, name)
+	must(s.t, err)
+	for i, member := range members {
+		role := "member"
+		if i == 0 {
+			role = "lead"
 		}
+		_, err := s.DB.Exec(s.t.Context(), `insert into public.team_members (team_id, user_id, role) values ($1, $2, $3)`, id, member, role)
+		must(s.t, err)
 	}
+	return id
 }
 
-func TestRunPageInTheOperatorsZone(t *testing.T) {
-	t.Parallel()
-	s := newSite(t).withKeys("openai")
-	answer := s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK).run(t)
-	operator, err := s.Accounts.Create(t.Context(), audit.CommandLine, account.NewOperator{Email: "berlin@example.org", Role: account.RoleAdmin, Timezone: "Europe/Berlin"}, s.Clock.Now())
-	must(t, err)
-	s.visitor(s.session(operator)).get("/runs/"+answer.RequestID).wants(t, http.StatusOK).shows(t, "24 Nov 2026, 13:0", "24 Nov 2026, 12:0", "All answered")
-}
-
-func TestNoSuchRunPage(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	admin := s.as(account.RoleAdmin)
-	for _, id := range []string{run.NewID(s.Clock.Now()).String(), uuid.NewString(), "1", "%00", "..%2f", strings.Repeat("0", 300)} {
-		admin.get("/runs/"+id).wants(t, http.StatusNotFound).shows(t, "There is no such page")
-	}
-}
-
-// Runs of the demo can be looked at like real ones.
-func TestRunPagesOfTheDemo(t *testing.T) {
+func TestRunsPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).withDemo()
 	admin := s.as(account.RoleAdmin)
-	rows, err := s.DB.Query(t.Context(), `
-		(select distinct on (status) id::text from public.prompt_runs where status <> 'running' order by status, created_at)
-		union all (select run_id::text from public.prompt_attempts where tries > 1 order by created_at limit 1)`)
-	must(t, err)
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	must(t, err)
-	if len(ids) < 4 {
-		t.Fatalf("the demo has only %d kinds of run", len(ids))
+	page := admin.get("/runs").wants(t, http.StatusOK).shows(t, "<!doctype html>", "1,000+ runs", "Older", "The newest 10,000 at most")
+	if n := strings.Count(page.Text, `<th scope="row">`); n != 50 {
+		t.Errorf("%d runs on the page", n)
 	}
-	for _, id := range ids {
-		admin.get("/runs/"+id).wants(t, http.StatusOK).shows(t, "Calls to the providers")
+	_, rest, _ := strings.Cut(page.Text, `before=`)
+	cursor, _, _ := strings.Cut(rest, `&`)
+	second := admin.get("/runs?range=30d&before="+cursor, "HX-Request", "true").wants(t, http.StatusOK).shows(t, "Newer", "Newest")
+	if strings.Contains(second.Text, "<html") {
+		t.Error("htmx gets the whole page")
+	}
+	admin.get("/runs?status=error&class=rate_limited&key=fallback&provider=openai&seconds=0.1").wants(t, http.StatusOK).shows(t, `<details class="disclosure filter-more" open>`)
+	admin.get("/runs?learner=ada@demo.promptcademy.test").wants(t, http.StatusOK).shows(t, "ada@demo.promptcademy.test", "/learners/")
+	admin.get("/runs?learner=nobody@example.org").wants(t, http.StatusOK).shows(t, "No runs match")
+	admin.get("/runs?team="+uuid.NewString()).wants(t, http.StatusOK).shows(t, "No runs match")
+	admin.get("/runs?range=soon&cost=much&before=1").wants(t, http.StatusUnprocessableEntity).shows(t, "range is not a range of days", "cost is no amount of dollars")
+	admin.get("/runs?before=1").wants(t, http.StatusUnprocessableEntity).shows(t, "before is no id of a run")
+	admin.get("/runs.csv?range=soon").wants(t, http.StatusUnprocessableEntity)
+	newSite(t).as(account.RoleAdmin).get("/runs").wants(t, http.StatusOK).shows(t, "No runs in this period")
+
+	file := admin.get("/runs.csv?range=7d&status=success").wants(t, http.StatusOK)
+	if got := file.Header.Get("Content-Disposition"); got != `attachment; filename="runs-2026-11-18-to-2026-11-24.csv"` {
+		t.Errorf("Content-Disposition %s", got)
+	}
+	records, err := csv.NewReader(strings.NewReader(file.Text)).ReadAll()
+	must(t, err)
+	var want int
+	must(t, s.DB.QueryRow(t.Context(), `select count(*) from prompt_runs where status = 'success' and created_at >= '2026-11-18Z' and created_at < '2026-11-25Z'`).Scan(&want))
+	if len(records)-1 != want {
+		t.Errorf("%d runs in the file, want %d", len(records)-1, want)
 	}
 }
 
-// The playground leads to the run, also without scripts.
-func TestPlaygroundLinksItsRun(t *testing.T) {
+// From a run the way leads along the list that it was opened from.
+func TestRunsNeighbours(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).withKeys("openai")
+	s := newSite(t)
+	ada, bob := s.learner("ada@example.org"), s.learner("bob@example.org")
+	first, other, last := s.past(ada, uuid.Nil, 3*time.Hour, "a"), s.past(bob, uuid.Nil, 2*time.Hour, "b"), s.past(ada, uuid.Nil, time.Hour, "c")
 	admin := s.as(account.RoleAdmin)
-	page := admin.post("/playground", "prompt=Hello&models=openai/gpt-5-mini").wants(t, http.StatusOK)
-	_, rest, found := strings.Cut(page.Text, `href="/runs/`)
-	id, _, _ := strings.Cut(rest, `"`)
-	if !found || len(id) != 36 {
-		t.Fatalf("no link to the run; body:\n%.3000s", page.Text)
+	admin.get("/runs/"+other.String()).wants(t, http.StatusOK).shows(t, `href="/runs/`+first.String()+`" rel="next"`, `href="/runs/`+last.String()+`" rel="prev"`, `href="/runs"`)
+	page := admin.get("/runs/"+first.String()+"?learner=ada@example.org&range=7d").wants(t, http.StatusOK)
+	page.shows(t, `href="/runs/`+last.String()+`?learner=ada%40example.org&amp;range=7d" rel="prev"`)
+	if strings.Contains(page.Text, other.String()) || strings.Contains(page.Text, `rel="next"`) {
+		t.Error("the way leads to runs that are not in the list")
 	}
-	admin.get("/runs/"+id).wants(t, http.StatusOK).shows(t, "on the playground", "All answered")
+}
+
+// A lead sees the runs of the teams led, and what was said only if they share it.
+func TestRunsOfALead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	lead := s.operator("lead@example.org", account.RoleTeamLead, "")
+	ada, bob := s.learner("ada@example.org"), s.learner("bob@example.org")
+	mine, theirs := s.teamOf("Kitchen", *lead.LearnerID, ada), s.teamOf("Garden", bob, *lead.LearnerID, ada)
+	_, err := s.DB.Exec(t.Context(), `insert into ops.fallback_keys (id, provider, label, ciphertext, fingerprint, last_four) values ($1, 'openai', 'Main account', 'x', 'x', '9f2a')`, uuid.New())
+	must(t, err)
+	seen := s.past(ada, mine, time.Hour, "asked in the kitchen")
+	_, err = s.DB.Exec(t.Context(), `update public.prompt_attempts set fallback_key_id = (select id from ops.fallback_keys)`)
+	must(t, err)
+	hidden := []uuid.UUID{s.past(bob, theirs, 2*time.Hour, "secret 1"), s.past(ada, theirs, 2*time.Hour, "secret 2"), s.past(ada, uuid.Nil, 2*time.Hour, "secret 3"), s.past(*lead.LearnerID, theirs, 2*time.Hour, "secret 4")}
+	visitor := s.visitor(s.session(lead))
+
+	for _, path := range []string{
+		"/runs", "/runs?range=180d", "/runs?team=" + mine.String(), "/runs?learner=bob@example.org", "/runs?learner=" + url.QueryEscape("lead@example.org"), "/runs?key=fallback", "/runs?class=timeout",
+		"/runs?request=" + hidden[0].String(), "/runs?request=" + hidden[3].String(), "/runs?after=" + hidden[0].String(), "/runs?before=" + seen.String(), "/runs.csv", "/runs.csv?learner=ada@example.org", "/runs?model=openai/gpt-5-mini",
+	} {
+		page := visitor.get(path).wants(t, http.StatusOK)
+		for _, id := range hidden {
+			if strings.Contains(strings.ReplaceAll(page.Text, `value="`+id.String(), ""), id.String()) && !strings.Contains(path, id.String()) {
+				t.Errorf("%s shows run %s", path, id)
+			}
+		}
+		for _, secret := range []string{"Garden", theirs.String(), "secret", "/runs/" + hidden[0].String(), "/runs/" + hidden[3].String(), "9f2a", "Main account"} {
+			if strings.Contains(page.Text, secret) {
+				t.Errorf("%s shows %q", path, secret)
+			}
+		}
+	}
+	for _, path := range []string{"/runs?team=" + theirs.String(), "/runs.csv?team=" + theirs.String(), "/runs?team=" + strings.ToUpper(theirs.String()), "/runs?team=" + uuid.NewString()} {
+		visitor.get(path).wants(t, http.StatusNotFound)
+	}
+	for _, id := range hidden {
+		visitor.get("/runs/"+id.String()).wants(t, http.StatusNotFound)
+		visitor.get("/runs/"+id.String()+"?team="+mine.String()).wants(t, http.StatusNotFound)
+	}
+
+	visitor.get("/runs").shows(t, seen.String(), "ada@example.org", "Kitchen")
+	page := visitor.get("/runs/"+seen.String()).wants(t, http.StatusOK).shows(t, "does not share its prompts", "Fallback key", "ada@example.org")
+	for _, secret := range []string{"asked in the kitchen", "9f2a", "Main account", hidden[0].String(), "rel=\"next\""} {
+		if strings.Contains(page.Text, secret) {
+			t.Errorf("the run shows %q", secret)
+		}
+	}
+	_, err = s.DB.Exec(t.Context(), `update public.teams set share_prompts = true`)
+	must(t, err)
+	visitor.get("/runs/"+seen.String()).wants(t, http.StatusOK).shows(t, "asked in the kitchen", "an answer")
+	_, err = s.DB.Exec(t.Context(), `update public.team_members set role = 'member' where user_id = $1`, lead.LearnerID)
+	must(t, err)
+	visitor.get("/runs/"+seen.String()).wants(t, http.StatusForbidden)
+	visitor.get("/runs").wants(t, http.StatusForbidden)
 }

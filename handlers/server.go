@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptcademy/promptops"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
@@ -61,12 +62,13 @@ type Server struct {
 	Channels      *notify.Store
 	Notifications *notify.Dispatcher
 
-	Metrics *telemetry.Metrics
-	Assets  *static.Assets
-	Ready   func(ctx context.Context) error // nil: the database answers and is migrated
-	Log     *slog.Logger
-	Now     func() time.Time
-	Zone    *time.Location // of operators who chose none
+	Metrics  *telemetry.Metrics
+	Assets   *static.Assets
+	Ready    func(ctx context.Context) error // nil: the database answers and is migrated
+	Log      *slog.Logger
+	Now      func() time.Time
+	Zone     *time.Location // of operators who chose none
+	Activity *activity.Store
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

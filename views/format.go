@@ -150,6 +150,14 @@ func MomentOf(at time.Time, zone *time.Location) Moment {
 	}
 }
 
+// ShortMomentOf is MomentOf for a column of times, above which the zone stands:
+// "24 Nov, 13:00".
+func ShortMomentOf(at time.Time, zone *time.Location) Moment {
+	m := MomentOf(at, zone)
+	m.Local = at.In(zone).Format("2 Jan, 15:04")
+	return m
+}
+
 // DayRange writes the days from first to last, both included, as short as it
 // is clear: "25 Oct – 23 Nov 2026".
 func DayRange(first, last time.Time) string {

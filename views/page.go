@@ -73,8 +73,8 @@ var navigation = []navGroup{
 	}},
 	{"Usage", []navLink{
 		{"AI Usage", "/usage", "usage", true},
-		{"Runs", "/runs", "runs", false},
-		{"User Activity", "/activity", "activity", false},
+		{"Runs", "/runs", "runs", true},
+		{"User Activity", "/activity", "activity", true},
 	}},
 	{"Keys", []navLink{
 		{"Key Health", "/keys/health", "key", false},

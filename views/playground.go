@@ -1,9 +1,7 @@
 package views
 
 import (
-	"encoding/json"
 	"strconv"
-	"strings"
 )
 
 // PlaygroundPage sends one prompt to several models. Without JavaScript the
@@ -188,17 +186,7 @@ func (p PlaygroundPage) curl() string {
 	if n, err := strconv.Atoi(p.MaxTokens); err == nil {
 		body.Config["maxTokens"] = n
 	}
-	var text strings.Builder
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // templ escapes for the page; the shell needs & as it is
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(body); err != nil {
-		return ""
-	}
-	return "curl " + p.Origin + "/api/ai/run \\\n" +
-		"  -H \"Authorization: Bearer $TOKEN\" \\\n" +
-		"  -H 'Content-Type: application/json' \\\n" +
-		"  -d '" + strings.ReplaceAll(strings.TrimSpace(text.String()), "'", `'\''`) + "'"
+	return curl(p.Origin, body)
 }
 
 // chosenText counts the ticked models for the bar under the prompt.

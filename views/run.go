@@ -16,6 +16,25 @@ type RunPage struct {
 	Facts   []Fact    // who made it, for whom, with which settings
 	Axis    [3]string // begin, middle and end of the time line; all "" when nothing is on it
 	Models  []RunModel
+
+	List   string   // address of the list that this run is in
+	Newer  string   // of the run before it in the list; "" when there is none
+	Older  string   // of the run after it
+	Said   *RunSaid // nil: it is not shown, and Silent says why
+	Silent string
+	Curl   string // the same run as a command; "" when Said is nil
+}
+
+// RunSaid is what a run was about.
+type RunSaid struct {
+	Messages []SaidText // the system's first
+	Outputs  []SaidText // by model
+}
+
+// SaidText is one text and who wrote it: "user", "gpt-5-mini".
+type SaidText struct {
+	By   string
+	Text string
 }
 
 // Fact is a name and its value in a list.
@@ -25,6 +44,8 @@ type Fact struct {
 	Note  string  // smaller, after the value; may be empty
 	Since *Moment // when what Note says began to hold; may be nil
 	Mono  bool    // Value is an id
+	Href  string  // where Value leads; may be empty
+	More  string  // a second address, of the runs that share Value; may be empty
 }
 
 // RunModel is one model of a run.
@@ -60,6 +81,7 @@ type RunKey struct {
 	LastFour string
 	Source   string // user or fallback
 	Deleted  bool   // nothing but Source is known any more
+	Withheld bool   // nothing but Source is for whoever looks
 }
 
 // Bar is a place on a time line of 1000 units.
@@ -88,6 +110,10 @@ func Duration(d time.Duration) string {
 // name is how the key is called in a sentence.
 func (k RunKey) name() string {
 	switch {
+	case k.Withheld && k.Source == "user":
+		return "Own key"
+	case k.Withheld:
+		return "Fallback key"
 	case k.Deleted:
 		return "Deleted key"
 	case k.Label == "":
@@ -116,8 +142,11 @@ func (k RunKey) String() string {
 // mark says in a word, a tone and a drawing how something went.
 type runMark struct{ Label, Kind, Icon string }
 
-func (p RunPage) mark() runMark {
-	switch p.Status {
+func (p RunPage) mark() runMark { return statusMark(p.Status) }
+
+// statusMark is how a run as a whole went.
+func statusMark(status string) runMark {
+	switch status {
 	case "running":
 		return runMark{"Running", "info", "run"}
 	case "cancelled":
@@ -125,7 +154,7 @@ func (p RunPage) mark() runMark {
 	case "interrupted":
 		return runMark{"Interrupted", "error", "alert"}
 	}
-	label, kind := runLabel(p.Status)
+	label, kind := runLabel(status)
 	if kind == "success" {
 		return runMark{label, kind, "check"}
 	}

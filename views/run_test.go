@@ -43,8 +43,11 @@ func runPage() RunPage {
 		Page: page("Run 019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55", "/runs/019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55"),
 		ID:   "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55", Status: "partial", Started: MomentOf(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), time.UTC),
 		Figures: []KeyFigure{{Label: "Duration", Value: "1.83 s"}, {Label: "Cost", Value: "$0.001934", Exact: "$0.001934", Note: "of what has a price"}},
-		Facts:   []Fact{{Label: "Learner", Value: "ada@example.org"}, {Label: "Caller’s request id", Value: "mine-1", Mono: true}},
+		Facts:   []Fact{{Label: "Learner", Value: "ada@example.org", Href: "/learners/1", More: "/runs?learner=ada"}, {Label: "Caller’s request id", Value: "mine-1", Mono: true}},
 		Axis:    [3]string{"0", "915 ms", "1.83 s"},
+		List:    "/runs?range=7d", Newer: "/runs/2?range=7d", Older: "/runs/3?range=7d",
+		Said: &RunSaid{Messages: []SaidText{{"system", "Be brief"}, {"user", "Explain RAG\nto a chef"}}, Outputs: []SaidText{{"openai/gpt-5-mini", "Like a cook."}}},
+		Curl: RunBody{Prompt: "Explain RAG", Models: []string{"openai/gpt-5-mini"}}.Curl("https://ops.example.org"),
 		Models: []RunModel{
 			{
 				Name: "gpt-5-mini", Provider: "OpenAI", Status: "ok", Finish: "stop", Took: "1.83 s",
@@ -63,8 +66,17 @@ func runPage() RunPage {
 	}
 }
 
+// withheldPage is what a lead sees: of keys only whose they are.
+func withheldPage() RunPage {
+	p := runPage()
+	p.Said, p.Curl, p.Silent, p.List = nil, "", "This team does not share its prompts with those who lead it.", ""
+	p.Models[0].Tries[0].Key, p.Models[0].Tries[1].Key = RunKey{Source: "user", Withheld: true}, RunKey{Source: "fallback", Withheld: true}
+	return p
+}
+
 func runningPage() RunPage {
 	p := runPage()
+	p.Said, p.Silent = nil, "They are stored when the run ends."
 	p.Status, p.Axis, p.Models = "running", [3]string{}, []RunModel{{Name: "gpt-5-mini", Provider: "OpenAI", Status: "running", Facts: []Fact{{Label: "Key", Value: "None"}}}}
 	return p
 }

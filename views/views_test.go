@@ -81,6 +81,15 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	run := runPage()
 	run.Facts[0].Value, run.Models[0].Name, run.Models[1].Message, run.Models[2].ErrorClass = evil, evil, evil, evil
 	run.Models[0].Tries[0].Key.Label, run.Models[0].Tries[0].Class, run.Models[0].Tries[0].Reason = evil, evil, evil
+	run.Said = &RunSaid{Messages: []SaidText{{evil, evil}}, Outputs: []SaidText{{evil, evil}}}
+	run.Curl = RunBody{Prompt: evil, Models: []string{evil}}.Curl("https://ops.example.org")
+	runs := runsPage()
+	runs.Filters.Learner, runs.Filters.Model, runs.Runs[0].Who, runs.Runs[0].Team, runs.Runs[0].Models = evil, evil, evil, evil, []string{evil}
+	runs.Newer, runs.Runs[1].Href = "javascript:alert(1)", "javascript:alert(1)"
+	active := activityPage()
+	active.Lessons[0].Title, active.Templates[0].Title, active.ByTeam[0].Name, active.Quiet[0].Email, active.Teams[1].Label = evil, evil, evil, evil, evil
+	someone := learnerPage()
+	someone.Email, someone.Teams[0].Name, someone.Entries[0].Note, someone.Keys[0].Name = evil, evil, evil, evil
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
 	audit := auditPage()
@@ -110,6 +119,9 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 		"teams":           Teams(teams),
 		"usage":           Usage(usage),
 		"usage of a lead": Usage(led),
+		"runs":            Runs(runs),
+		"activity":        Activity(active),
+		"learner":         Learner(someone),
 	} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
@@ -236,6 +248,18 @@ func pages() map[string]templ.Component {
 	emptyTeam.People, emptyTeam.Leads, emptyTeam.Shares, emptyTeam.Shown = nil, "", true, ""
 	emptyTeam.Problem, emptyTeam.Problems = "Nothing was saved.", map[string]string{"email": "This is nobody.", "name": "This is missing.", "confirm": "This is not it."}
 
+	noRuns, endOfRuns, badRuns, freshRuns := runsPage(), runsPage(), runsPage(), runsPage()
+	noRuns.Runs, noRuns.Newest, noRuns.Newer, noRuns.Older = nil, "", "", ""
+	endOfRuns.Runs, endOfRuns.Older = nil, ""
+	badRuns.Filters.Problem = "The filters could not be used: range is not a range of days."
+	freshRuns.Runs, freshRuns.Newest, freshRuns.Newer, freshRuns.Older, freshRuns.Filters.Narrowed = nil, "", "", "", false
+	quietPage, nobodyActive, fewActive := activityPage(), activityPage(), activityPage()
+	quietPage.Quiet, quietPage.Lessons, quietPage.Templates, quietPage.Events, quietPage.ByTeam, quietPage.Problem = nil, nil, nil, nil, nil, "The filters could not be used."
+	nobodyActive.Empty = true
+	fewActive.Limited, fewActive.Narrowed, fewActive.MoreQuiet, fewActive.MoreTeams = false, false, "", ""
+	newLearner := learnerPage()
+	newLearner.Closed, newLearner.Teams, newLearner.Keys, newLearner.Entries, newLearner.Newest, newLearner.Older = "", nil, nil, nil, "", ""
+
 	return map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
@@ -255,6 +279,19 @@ func pages() map[string]templ.Component {
 		"team":               TeamDetails(teamPage()),
 		"team-refused":       TeamDetails(emptyTeam),
 		"sessions":           Sessions(sessionsPage()),
+		"runs":               Runs(runsPage()),
+		"runs-fragment":      RunsContent(runsPage()),
+		"runs-none":          Runs(noRuns),
+		"runs-end":           Runs(endOfRuns),
+		"runs-empty":         Runs(freshRuns),
+		"runs-refused":       Runs(badRuns),
+		"run-withheld":       Run(withheldPage()),
+		"activity":           Activity(activityPage()),
+		"activity-all":       ActivityContent(fewActive),
+		"activity-quiet":     Activity(quietPage),
+		"activity-empty":     Activity(nobodyActive),
+		"learner":            Learner(learnerPage()),
+		"learner-new":        Learner(newLearner),
 		"budgets":            Budgets(budgetsPage()),
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),

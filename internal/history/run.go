@@ -1,5 +1,5 @@
-// Package history answers what is asked about past runs. It only reads, and
-// never what was said.
+// Package history answers what is asked about past runs: one of them, or all that
+// pass a filter. It only reads.
 package history
 
 import (
@@ -17,6 +17,7 @@ type Run struct {
 	Status          string // running, success, partial, error, cancelled or interrupted
 	Who             Who
 	Team            *Named // nil: for no team
+	TeamShares      bool   // the team lets its leads read what was said
 	Template        *Named // nil: from no template
 	ClientRequestID string // the caller's own; "" when there was none
 	Stream          bool
@@ -29,13 +30,28 @@ type Run struct {
 	Unpriced   int        // attempts that are not in Cost
 
 	Attempts []Attempt // in the order in which the models were asked for
+	Said     *Said     // nil: it was not kept, or is not for the reader
+}
+
+// Said is what a run was about.
+type Said struct {
+	System   string // "" when there was none
+	Messages []Message
+	Outputs  map[string]string // by model; those that answered
+}
+
+// Message is one turn of a conversation.
+type Message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
 }
 
 // Who made a run: a learner, or an operator on the playground.
 type Who struct {
-	Operator bool
-	Email    string // "" for an account that is gone
-	Name     string // of an operator; may be empty
+	Operator  bool
+	LearnerID *uuid.UUID // nil: an operator
+	Email     string     // "" for an account that is gone
+	Name      string     // of an operator; may be empty
 }
 
 // Named is what a run belongs to.
@@ -85,6 +101,7 @@ type Key struct {
 	Label    string
 	LastFour string
 	Deleted  bool // there is neither Label nor LastFour any more
+	Withheld bool // nor are they for whoever reads as a learner
 }
 
 // Tokens are an attempt's tokens by category. Input includes CachedInput and

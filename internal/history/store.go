@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,23 +16,28 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 )
 
-// Store reads prompt_runs and prompt_attempts, and gives up rather than take the
-// database away from the run endpoint.
+// Store reads prompt_runs, prompt_attempts and prompt_contents, and gives up
+// rather than take the database away from the run endpoint.
 type Store struct {
-	reader postgres.Reader
+	reader postgres.Reader // of runs
+	all    postgres.Reader // of what runs that were found belong to, and no policy lets a learner see
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader} }
+func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader} }
+
+// As returns a Store that finds only the runs that row-level security lets the
+// learner see. Of keys it tells whose they are, and no more.
+func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID), s.all} }
 
 type runRow struct {
 	ID              uuid.UUID
 	CreatedAt       time.Time
+	UserID          *uuid.UUID
 	OperatorID      *uuid.UUID
-	Email           string
-	OperatorName    string
 	TeamID          *uuid.UUID
 	TeamName        string
+	TeamShares      bool
 	TemplateID      *uuid.UUID
 	TemplateTitle   string
 	ClientRequestID string
@@ -73,39 +79,80 @@ type attemptRow struct {
 	FirstTokenMs      *int64
 }
 
-// Run returns a run and what became of its models. fault.NotFound: there is no
-// such run; fault.Unavailable: the database is away or too busy.
-func (s *Store) Run(ctx context.Context, id uuid.UUID) (Run, error) {
+// Run returns a run, what became of its models, and what was said, as far as that
+// may be read. teamIDs are the teams whose runs may be seen; nil: all.
+// fault.NotFound: there is no such run; fault.Unavailable: the database is away
+// or too busy.
+func (s *Store) Run(ctx context.Context, id uuid.UUID, teamIDs []uuid.UUID) (Run, error) {
 	if id.Version() != 7 {
 		return Run{}, notFound()
 	}
-	var run Run
-	err := s.reader.Read(ctx, func(tx pgx.Tx) error {
-		row, err := readRun(ctx, tx, id)
-		if err != nil {
+	var row runRow
+	var attempts []attemptRow
+	var said *Said
+	err := s.reader.Read(ctx, func(tx pgx.Tx) (err error) {
+		if row, err = readRun(ctx, tx, id); err != nil {
 			return err
 		}
-		var attempts []attemptRow
+		if teamIDs != nil && (row.TeamID == nil || !slices.Contains(teamIDs, *row.TeamID)) {
+			return notFound()
+		}
 		if row.Status == "running" { // its attempts are written when it ends
 			attempts = row.Plan.rows()
-		} else if attempts, err = readAttempts(ctx, tx, id); err != nil {
+			return nil
+		}
+		if attempts, err = readAttempts(ctx, tx, id); err != nil {
 			return err
 		}
-		keys, err := readKeys(ctx, tx, attempts)
-		if err != nil {
-			return err
+		said, err = readSaid(ctx, tx, id)
+		return err
+	})
+	var run Run
+	if err == nil {
+		run, err = s.complete(ctx, row, attempts)
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("read run %s: %w", id, err)
+	}
+	run.Said = said
+	return run, nil
+}
+
+// complete adds what a run belongs to and was paid with.
+func (s *Store) complete(ctx context.Context, row runRow, attempts []attemptRow) (run Run, err error) {
+	var learners, operators []uuid.UUID
+	if row.UserID != nil {
+		learners = append(learners, *row.UserID)
+	}
+	if row.OperatorID != nil {
+		operators = append(operators, *row.OperatorID)
+	}
+	known, err := s.names(ctx, learners, operators)
+	if err != nil {
+		return Run{}, err
+	}
+	err = s.all.Read(ctx, func(tx pgx.Tx) error {
+		lookUp := func(id uuid.UUID, source string) *Key { return &Key{ID: id, Source: source, Withheld: true} }
+		if s.reader.Learner() == nil {
+			keys, err := readKeys(ctx, tx, attempts)
+			if err != nil {
+				return err
+			}
+			lookUp = func(id uuid.UUID, source string) *Key {
+				if k, ok := keys[id]; ok {
+					return &k
+				}
+				return &Key{ID: id, Source: source, Deleted: true}
+			}
 		}
 		prices, err := readPrices(ctx, tx, attempts)
 		if err != nil {
 			return err
 		}
-		run = newRun(row, attempts, keys, prices)
+		run = newRun(row, attempts, known.who(row.UserID, row.OperatorID), lookUp, prices)
 		return nil
 	})
-	if err != nil {
-		return Run{}, fmt.Errorf("read run %s: %w", id, err)
-	}
-	return run, nil
+	return run, err
 }
 
 func notFound() error { return fault.New(fault.NotFound, "There is no run with this id.") }
@@ -119,17 +166,13 @@ func createdAt(id uuid.UUID) time.Time {
 
 func readRun(ctx context.Context, tx pgx.Tx, id uuid.UUID) (runRow, error) {
 	rows, err := tx.Query(ctx, `
-		select r.id, r.created_at, r.operator_id,
-		       coalesce(learner.email, operator.email, '') as email,
-		       coalesce(operator.name, '') as operator_name,
-		       r.team_id, coalesce(team.name, '') as team_name,
+		select r.id, r.created_at, r.user_id, r.operator_id,
+		       r.team_id, coalesce(team.name, '') as team_name, coalesce(team.share_prompts, false) as team_shares,
 		       r.template_id, coalesce(template.title, '') as template_title,
 		       coalesce(r.client_request_id, '') as client_request_id,
 		       r.stream, r.config, r.status, r.finished_at, r.duration_ms,
 		       r.total_tokens, r.total_cost_usd as total_cost, coalesce(r.unpriced, 0) as unpriced, r.plan
 		from public.prompt_runs r
-		left join auth.users learner on learner.id = r.user_id
-		left join ops.operators operator on operator.id = r.operator_id
 		left join public.teams team on team.id = r.team_id
 		left join public.prompt_templates template on template.id = r.template_id
 		where r.id = $1 and r.created_at = $2`,
@@ -142,6 +185,71 @@ func readRun(ctx context.Context, tx pgx.Tx, id uuid.UUID) (runRow, error) {
 		return runRow{}, notFound()
 	}
 	return row, err
+}
+
+// readSaid is nil where nothing was kept, or the reader may not know it.
+func readSaid(ctx context.Context, tx pgx.Tx, id uuid.UUID) (*Said, error) {
+	rows, err := tx.Query(ctx, `
+		select coalesce(system, '') as system, messages, coalesce(outputs, '{}') as outputs
+		from public.prompt_contents
+		where run_id = $1 and created_at = $2`,
+		id, createdAt(id))
+	if err != nil {
+		return nil, err
+	}
+	said, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[Said])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return said, err
+}
+
+// known are the names of accounts.
+type known map[uuid.UUID]Who
+
+// names finds what the accounts are called. Those that are gone are not in it.
+func (s *Store) names(ctx context.Context, learners, operators []uuid.UUID) (known, error) {
+	type account struct {
+		ID    uuid.UUID
+		Email string
+		Name  string
+	}
+	var found []account
+	err := s.all.Read(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			select id, coalesce(email, '') as email, '' as name from auth.users where id = any ($1)
+			union all
+			select id, email, name from ops.operators where id = any ($2)`,
+			learners, operators)
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectRows(rows, pgx.RowToStructByName[account])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find names: %w", err)
+	}
+	all := make(known, len(found))
+	for _, a := range found {
+		all[a.ID] = Who{Email: a.Email, Name: a.Name}
+	}
+	return all, nil
+}
+
+// who is one of learnerID and operatorID.
+func (k known) who(learnerID, operatorID *uuid.UUID) Who {
+	if operatorID != nil {
+		who := k[*operatorID]
+		who.Operator = true
+		return who
+	}
+	if learnerID == nil {
+		return Who{}
+	}
+	who := k[*learnerID]
+	who.LearnerID = learnerID
+	return who
 }
 
 func readAttempts(ctx context.Context, tx pgx.Tx, id uuid.UUID) ([]attemptRow, error) {
@@ -185,10 +293,10 @@ func readKeys(ctx context.Context, tx pgx.Tx, attempts []attemptRow) (map[uuid.U
 		}
 	}
 	rows, err := tx.Query(ctx, `
-		select id, 'fallback' as source, label, last_four, false as deleted
+		select id, 'fallback' as source, label, last_four, false as deleted, false as withheld
 		from ops.fallback_keys where id = any ($1)
 		union all
-		select id, 'user', label, last_four, false
+		select id, 'user', label, last_four, false, false
 		from public.user_api_keys where id = any ($1)`,
 		ids)
 	if err != nil {
@@ -226,19 +334,12 @@ func readPrices(ctx context.Context, tx pgx.Tx, attempts []attemptRow) (map[int6
 	return prices, err
 }
 
-func newRun(row runRow, attempts []attemptRow, keys map[uuid.UUID]Key, prices map[int64]Price) Run {
+func newRun(row runRow, attempts []attemptRow, who Who, lookUp func(id uuid.UUID, source string) *Key, prices map[int64]Price) Run {
 	run := Run{
-		ID: row.ID, StartedAt: row.CreatedAt.UTC(), Status: row.Status,
-		Who:      Who{Operator: row.OperatorID != nil, Email: row.Email, Name: row.OperatorName},
-		Team:     named(row.TeamID, row.TeamName),
+		ID: row.ID, StartedAt: row.CreatedAt.UTC(), Status: row.Status, Who: who,
+		Team: named(row.TeamID, row.TeamName), TeamShares: row.TeamShares,
 		Template: named(row.TemplateID, row.TemplateTitle), ClientRequestID: row.ClientRequestID, Stream: row.Stream, Config: row.Config,
 		FinishedAt: row.FinishedAt, DurationMs: row.DurationMs, Tokens: row.TotalTokens, Cost: row.TotalCost, Unpriced: row.Unpriced,
-	}
-	lookUp := func(id uuid.UUID, source string) *Key {
-		if k, ok := keys[id]; ok {
-			return &k
-		}
-		return &Key{ID: id, Source: source, Deleted: true}
 	}
 	for _, a := range attempts {
 		attempt := Attempt{

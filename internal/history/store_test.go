@@ -76,25 +76,26 @@ func (p past) ended(t *testing.T) uuid.UUID {
 		{"at":"2026-11-24T13:00:00.224+01:00","durationMs":390,"keyId":%q,"keySource":"fallback","action":"done","added later":1}]`, p.main, p.spare)
 	p.exec(t, `
 		insert into public.prompt_attempts
-		  (run_id, ordinal, created_at, user_id, provider, model, status, key_source, fallback_key_id, tries, try_log,
+		  (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, fallback_key_id, tries, try_log,
 		   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, usage_source,
 		   cost_usd, cost_source, price_id, finish_reason, provider_request_id, duration_ms, first_token_ms)
-		values ($1, 0, $2, $3, 'openai', 'openai/good', 'ok', 'fallback', $4, 2, $5::text::jsonb,
+		values ($1, 0, $2, $3, $7, 'openai', 'openai/good', 'ok', 'fallback', $4, 2, $5::text::jsonb,
 		   20, 12, 3, 392, 128, 'reported', 0.00079, 'computed', $6, 'stop', 'req_1', 471, 90)`,
-		id, began, p.ada, p.spare, tries, p.price)
+		id, began, p.ada, p.spare, tries, p.price, p.team)
 	p.exec(t, `
 		insert into public.prompt_attempts
-		  (run_id, ordinal, created_at, user_id, provider, model, status, key_source, user_key_id, tries,
+		  (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, user_key_id, tries,
 		   input_tokens, output_tokens, usage_source, cost_source, duration_ms)
-		values ($1, 1, $2, $3, 'google', 'google/odd', 'ok', 'user', $4, 1, 18, 20, 'estimated', 'unpriced', 300)`,
-		id, began, p.ada, p.mine)
-	p.exec(t, `insert into public.prompt_contents (run_id, created_at, user_id, messages, outputs) values ($1, $2, $3, '[{"role":"user","content":"a secret prompt"}]', '{}')`, id, began, p.ada)
+		values ($1, 1, $2, $3, $5, 'google', 'google/odd', 'ok', 'user', $4, 1, 18, 20, 'estimated', 'unpriced', 300)`,
+		id, began, p.ada, p.mine, p.team)
+	p.exec(t, `insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
+		values ($1, $2, $3, $4, 'Be brief', '[{"role":"user","content":"a secret prompt"}]', '{"openai/good":"a secret answer"}')`, id, began, p.ada, p.team)
 	return id
 }
 
 func (p past) run(t *testing.T, id uuid.UUID) history.Run {
 	t.Helper()
-	found, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id)
+	found, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestRunIsWhatWasWritten(t *testing.T) {
 	spare := &history.Key{ID: p.spare, Source: "fallback", Label: "Spare", LastFour: "77b0"}
 	mine := &history.Key{ID: p.mine, Source: "user", Label: "mine", LastFour: "a1b2"}
 	want := history.Run{
-		ID: id, StartedAt: began, Status: "success", Who: history.Who{Email: "ada@example.org"},
+		ID: id, StartedAt: began, Status: "success", Who: history.Who{LearnerID: &p.ada, Email: "ada@example.org"},
 		Team: &history.Named{ID: p.team, Name: "Kitchen"}, Template: &history.Named{ID: p.template, Name: "Recipe"},
 		ClientRequestID: "mine-1", Stream: true, Config: history.Config{Temperature: new(0.7), MaxTokens: new(512), Stop: []string{"END"}},
 		FinishedAt: new(began.Add(500 * time.Millisecond)), DurationMs: new(int64(500)), Tokens: new(int64(450)), Cost: usd(t, "0.00079"), Unpriced: 1,
@@ -142,6 +143,9 @@ func TestRunIsWhatWasWritten(t *testing.T) {
 				Tokens: history.Tokens{Input: 18, Output: 20, Total: 38, Source: "estimated"}, CostSource: "unpriced", DurationMs: new(int64(300)),
 			},
 		},
+		Said: &history.Said{
+			System: "Be brief", Messages: []history.Message{{Role: "user", Content: "a secret prompt"}}, Outputs: map[string]string{"openai/good": "a secret answer"},
+		},
 	}
 	got := p.run(t, id)
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })); diff != "" {
@@ -151,7 +155,7 @@ func TestRunIsWhatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"secret", "sealed", "print"} {
+	for _, secret := range []string{"sealed", "print 1"} {
 		if strings.Contains(string(text), secret) {
 			t.Errorf("the run holds %q", secret)
 		}
@@ -236,8 +240,52 @@ func TestNoSuchRun(t *testing.T) {
 	p.ended(t)
 	farthest := uuid.MustParse("ffffffff-ffff-7fff-bfff-ffffffffffff")
 	for _, id := range []uuid.UUID{run.NewID(began), run.NewID(began.AddDate(3, 0, 0)), uuid.New(), uuid.Nil, uuid.Max, farthest} {
-		if _, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id); err == nil || fault.KindOf(err) != fault.NotFound {
+		if _, err := history.NewStore(postgres.NewReader(p.db)).Run(t.Context(), id, nil); err == nil || fault.KindOf(err) != fault.NotFound {
 			t.Errorf("%s: %v, want %s", id, err, fault.NotFound)
+		}
+	}
+}
+
+// A lead sees the runs of the teams given, without what tells keys apart, and what
+// was said only where the team shares it.
+func TestRunAsALead(t *testing.T) {
+	p := newPast(t)
+	id := p.ended(t)
+	lead, other := uuid.New(), uuid.New()
+	p.exec(t, `insert into auth.users (id, email) values ($1, 'lead@example.org'), ($2, 'other@example.org')`, lead, other)
+	p.exec(t, `insert into public.team_members (team_id, user_id, role) values ($1, $2, 'lead'), ($1, $3, 'member')`, p.team, lead, p.ada)
+	store := history.NewStore(postgres.NewReader(p.db))
+
+	got, err := store.As(lead).Run(t.Context(), id, []uuid.UUID{p.team})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Said != nil || got.TeamShares {
+		t.Errorf("a team that does not share lets its lead read %+v", got.Said)
+	}
+	if got.Who.Email != "ada@example.org" || got.Attempts[0].Price == nil {
+		t.Errorf("who and price are missing: %+v", got)
+	}
+	for _, a := range got.Attempts {
+		for _, key := range []*history.Key{a.Key, a.Tries[0].Key} {
+			if key.Label != "" || key.LastFour != "" || !key.Withheld || key.Source == "" {
+				t.Errorf("the lead gets to know a key: %+v", key)
+			}
+		}
+	}
+	p.exec(t, `update public.teams set share_prompts = true`)
+	if got, err = store.As(lead).Run(t.Context(), id, []uuid.UUID{p.team}); err != nil || got.Said == nil || !got.TeamShares {
+		t.Errorf("a team that shares: %+v, %v", got.Said, err)
+	}
+
+	for who, find := range map[string]func() (history.Run, error){
+		"a lead of another team":          func() (history.Run, error) { return store.As(other).Run(t.Context(), id, []uuid.UUID{uuid.New()}) },
+		"whose handler forgets the teams": func() (history.Run, error) { return store.As(other).Run(t.Context(), id, nil) },
+		"who asks for it as theirs":       func() (history.Run, error) { return store.As(other).Run(t.Context(), id, []uuid.UUID{p.team}) },
+		"the learner, as lead of others":  func() (history.Run, error) { return store.As(p.ada).Run(t.Context(), id, []uuid.UUID{uuid.New()}) },
+	} {
+		if _, err := find(); err == nil || fault.KindOf(err) != fault.NotFound {
+			t.Errorf("%s: %v, want %s", who, err, fault.NotFound)
 		}
 	}
 }

@@ -118,7 +118,7 @@ function tip(element, chart, options) {
     // Sums of prices are exact on the server; here they are only drawn.
     const total = Number(rows.reduce((sum, row) => sum + row.value, 0).toPrecision(12))
     box.replaceChildren(
-      line([text(dayLong(options.xAxis[0].data[at])), text(format(total, total), "number")], "chart-tip-head"),
+      line([text(dayLong(options.xAxis[0].data[at])), text(options.tooltip.total === false ? "" : format(total, total), "number")], "chart-tip-head"),
       ...shown.map((row) => line([swatch(row.colour), text(row.name, "legend-name"), text(format(row.value, total), "number")])),
     )
     box.hidden = false
