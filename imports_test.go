@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/audit internal/demo internal/telemetry",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -47,6 +47,7 @@ var mayImport = map[string]string{
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/usage":                "internal/fault internal/postgres internal/price",
 	"internal/history":              "internal/fault internal/postgres internal/price",
+	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
@@ -65,7 +66,7 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo",
+		"internal/audit internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/demo",
 }
 
 func TestImports(t *testing.T) {

@@ -25,6 +25,7 @@
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs; only reads
+//	outreach        who has no key that works, what that costs, and who was told
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books
