@@ -16,6 +16,7 @@
 //	postgres        pool, transactions, row-level security, migrator, embedded server
 //	seal            the key ring that encrypts provider keys at rest
 //	audit           the log of what operators do, each entry chained to the one before
+//	notify          e-mail, Slack and webhook, sent from an outbox
 //	account         operators: passwords, sessions, roles, one-time links
 //	learner         access tokens of the people who send prompts, and their teams
 //	provider        one wire adapter per file, what failures mean, a sandbox
