@@ -213,7 +213,7 @@ func (s *Store) stretch(ctx context.Context, from int, now time.Time) error {
 	var many bool
 	err = s.db.QueryRow(ctx, `
 		select count(*) >= $2
-		from (select from public.prompt_attempts where created_at >= $1 limit $2) some`, now.Add(-Window), from).Scan(&many)
+		from (select from public.prompt_attempts where created_at >= $1 limit $2) found`, now.Add(-Window), from).Scan(&many)
 	if err != nil {
 		return postgres.Fault(err)
 	}

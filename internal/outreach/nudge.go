@@ -258,15 +258,15 @@ func (n Nudge) send(ctx context.Context, tx pgx.Tx, recipients []Recipient, keys
 
 // Nudged is a nudge that somebody asked for.
 type Nudged struct {
-	At           time.Time
-	Actor        string
-	Channel      string
-	Skipped      string       // why there was none
-	State        notify.State // of its delivery: "" if there was none, or it is not on record any more
-	StateReason  string
-	LearnerID    uuid.UUID
-	LearnerName  string
-	LearnerEmail string
+	At           time.Time    `json:"at"`
+	Actor        string       `json:"actor"`
+	Channel      string       `json:"channel"`
+	Skipped      string       `json:"skipped"`      // why there was none
+	State        notify.State `json:"state"`        // of its delivery: "" if there was none, or it is not on record any more
+	StateReason  string       `json:"state_reason"` // for admins: it may tell of the server that sends
+	LearnerID    uuid.UUID    `json:"learner_id"`
+	LearnerName  string       `json:"learner_name"`
+	LearnerEmail string       `json:"learner_email"`
 }
 
 // Nudges returns the latest nudges of a learner, the newest first. Whether the

@@ -30,6 +30,7 @@ type Report struct {
 	Teams     []TeamRow     // most active learners without a key first
 	MoreTeams int           // how many are not in Teams
 	Next      []Learner     // who costs most on fallback keys, whether or not they have some key
+	Nudges    []Nudged      // the latest, the newest first
 	Listed    int           // learners that the query finds, on all pages
 	Learners  []Learner     // one page of them
 	After     *Place        // where the next page begins; nil: there is none

@@ -93,9 +93,18 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 			  (select count(*) from by_team),
 			  (select coalesce(jsonb_agg(x order by x.cost desc, x.id), '[]') from (`+written(`(
 			    select * from facts where cost > 0 or unpriced > 0 order by cost desc, id limit @next)`)+`) x),
+			  (select coalesce(jsonb_agg(x order by x.at desc, x.id desc), '[]') from (
+			    select n.id, n.at, n.actor, n.channel, n.skipped, coalesce(d.state, '') as state, coalesce(d.reason, '') as state_reason,
+			           n.learner_id, `+learnerName+` as learner_name, coalesce(u.email, '') as learner_email
+			    from ops.nudges n
+			    join facts f on f.id = n.learner_id
+			    join auth.users u on u.id = n.learner_id
+			    left join ops.deliveries d on d.id = n.delivery_id
+			    order by n.at desc, n.id desc
+			    limit @next) x),
 			  (select count(*) from matching),
 			  (select coalesce(jsonb_agg(x order by x.active desc, x.cost desc, x.id), '[]') from (`+written(page)+`) x)`,
-			src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &r.Next, &r.Listed, &r.Learners)
+			src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &r.Next, &r.Nudges, &r.Listed, &r.Learners)
 	})
 	if err != nil {
 		return Report{}, fmt.Errorf("count keys: %w", err)
