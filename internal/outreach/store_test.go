@@ -56,6 +56,7 @@ func TestReportEqualsTheRows(t *testing.T) {
 			}
 			// The same when attempts are added up beforehand, and again when time has
 			// passed since.
+			exec(t, db, `update public.prompt_attempts set status = 'error', cost_usd = 0.5 where status = 'running' and created_at < $1`, noon.AddDate(0, 0, -2))
 			if err := s.stretch(t.Context(), 1, noon.Add(-17*time.Minute)); err != nil {
 				t.Fatal(err)
 			}
