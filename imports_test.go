@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/demo internal/telemetry internal/audit internal/notify",
+	"handlers":      ". views static internal/fault internal/audit internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/demo internal/telemetry internal/notify",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -37,7 +37,8 @@ var mayImport = map[string]string{
 	// The nouns. An arrow points one way only, from what happens to what it needs.
 	"internal/audit":                "internal/postgres",
 	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit",
-	"internal/account":              "internal/fault internal/postgres",
+	"internal/account":              "internal/fault internal/postgres internal/audit",
+	"internal/team":                 "internal/fault internal/postgres internal/audit",
 	"internal/learner":              "internal/fault internal/postgres",
 	"internal/provider":             "internal/fault internal/postgres",
 	"internal/provider/sandbox":     "",
@@ -68,7 +69,7 @@ var onlyIn = map[string]string{
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
-		"internal/audit internal/notify internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/demo",
+		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/outreach internal/demo",
 }
 
 func TestImports(t *testing.T) {

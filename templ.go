@@ -18,6 +18,7 @@
 //	audit           the log of what operators do, each entry chained to the one before
 //	notify          e-mail, Slack and webhook, sent from an outbox
 //	account         operators: passwords, sessions, roles, one-time links
+//	team            teams of learners as admins look after them: who is in, who leads
 //	learner         access tokens of the people who send prompts, and their teams
 //	provider        one wire adapter per file, what failures mean, a sandbox
 //	price           what a token costs, and since when

@@ -113,7 +113,7 @@ func (s *Server) passwordPage(c echo.Context, problem string) views.PasswordPage
 func (s *Server) setPassword(c echo.Context) error {
 	operator := callerOf(c).operator
 	ctx := c.Request().Context()
-	err := s.Accounts.SetPassword(ctx, operator.ID, c.FormValue("password"))
+	err := s.Accounts.SetPassword(ctx, actorOf(c), operator.ID, c.FormValue("password"), s.Now())
 	if fault.KindOf(err) == fault.Invalid && err != nil {
 		var reasons []string
 		for _, detail := range asFault(err).Details {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 )
 
 const (
@@ -133,7 +134,7 @@ func TestSignInLink(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
-	token, err := s.Accounts.CreateLink(t.Context(), operator.ID, time.Hour, s.Clock.Now())
+	token, err := s.Accounts.CreateLink(t.Context(), audit.CommandLine, operator.ID, time.Hour, s.Clock.Now())
 	must(t, err)
 	path := "/sign-in/link/" + token
 
@@ -155,7 +156,7 @@ func TestSignInLink(t *testing.T) {
 		s.visitor().post("/sign-in/link/"+wrong, "").wants(t, http.StatusNotFound)
 	}
 
-	late, err := s.Accounts.CreateLink(t.Context(), operator.ID, time.Hour, s.Clock.Now())
+	late, err := s.Accounts.CreateLink(t.Context(), audit.CommandLine, operator.ID, time.Hour, s.Clock.Now())
 	must(t, err)
 	s.Clock.Advance(2 * time.Hour)
 	s.visitor().post("/sign-in/link/"+late, "").wants(t, http.StatusNotFound)
@@ -201,10 +202,10 @@ func TestSessionsEnd(t *testing.T) {
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
 	v := s.visitor(s.session(operator))
 	v.get("/usage").wants(t, http.StatusOK)
-	must(t, s.Accounts.Disable(t.Context(), operator.ID, s.Clock.Now()))
+	must(t, s.Accounts.Disable(t.Context(), audit.CommandLine, operator.ID, s.Clock.Now()))
 	v.get("/usage").wants(t, http.StatusSeeOther)
 
-	must(t, s.Accounts.Enable(t.Context(), operator.ID))
+	must(t, s.Accounts.Enable(t.Context(), audit.CommandLine, operator.ID, s.Clock.Now()))
 	v = s.visitor(s.session(operator))
 	s.Clock.Advance(account.SessionIdle + time.Minute)
 	v.get("/usage").wants(t, http.StatusSeeOther)

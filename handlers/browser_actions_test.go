@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 )
 
 // click clicks on an element, which has to be visible.
@@ -40,7 +41,7 @@ func TestKeyboardSignsIn(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	operator := s.operator("marta@example.org", account.RoleAdmin, "")
-	link, err := s.Accounts.CreateLink(t.Context(), operator.ID, time.Hour, s.Clock.Now())
+	link, err := s.Accounts.CreateLink(t.Context(), audit.CommandLine, operator.ID, time.Hour, s.Clock.Now())
 	must(t, err)
 	b := s.newTab(t, newBrowser(t))
 	b.set(look{"light", 1440})

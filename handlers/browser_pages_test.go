@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/run"
 )
@@ -45,7 +46,7 @@ func everyPage(t *testing.T) []shown {
 	marta := full.session(named(full, "marta@example.org", "Marta Lindqvist"))
 	empty := newSite(t)
 	fresh := empty.operator("new@example.org", account.RoleAdmin, "")
-	link, err := empty.Accounts.CreateLink(t.Context(), fresh.ID, time.Hour, empty.Clock.Now())
+	link, err := empty.Accounts.CreateLink(t.Context(), audit.CommandLine, fresh.ID, time.Hour, empty.Clock.Now())
 	must(t, err)
 	newcomer := empty.session(fresh)
 	lead := full.session(full.operator("lead@example.org", account.RoleTeamLead, ""))
@@ -83,13 +84,13 @@ func everyPage(t *testing.T) []shown {
 		{name: "budgets-conflict", site: limited, who: lena, path: "/settings/budgets", do: lateLimits, main: "form[action='/settings/budgets'] button", says: "Nothing was saved yet: ", errs: "409"},
 		{name: "not-found", site: full, who: marta, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
-		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "There are no pages for team leads yet", errs: "403"},
+		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "You do not lead a team at the moment", errs: "403"},
 		{name: "error", site: broken, who: unlucky, path: "/usage", main: "main a", says: "Something went wrong on our side", errs: "500"},
 	}
 }
 
 func named(s *site, email, name string) account.Operator {
-	operator, err := s.Accounts.Create(s.t.Context(), account.NewOperator{Email: email, Name: name, Role: account.RoleAdmin}, s.Clock.Now())
+	operator, err := s.Accounts.Create(s.t.Context(), audit.CommandLine, account.NewOperator{Email: email, Name: name, Role: account.RoleAdmin}, s.Clock.Now())
 	must(s.t, err)
 	return operator
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/run"
 )
@@ -65,7 +66,7 @@ func limitsOf(values ...string) url.Values {
 func TestLimitsAreSaved(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	lena, err := s.Accounts.Create(t.Context(), account.NewOperator{Email: "lena@example.org", Name: "Lena Berg", Role: account.RoleAdmin, Timezone: "Asia/Kathmandu"}, s.Clock.Now())
+	lena, err := s.Accounts.Create(t.Context(), audit.CommandLine, account.NewOperator{Email: "lena@example.org", Name: "Lena Berg", Role: account.RoleAdmin, Timezone: "Asia/Kathmandu"}, s.Clock.Now())
 	must(t, err)
 	admin := s.visitor(s.session(lena))
 	if got := admin.get("/settings").wants(t, http.StatusSeeOther).Header.Get("Location"); got != budgetsPath {

@@ -131,7 +131,8 @@ var headings = map[fault.Kind]string{
 	fault.Unavailable:          "This does not work right now",
 }
 
-// logFailure logs what nobody asked for, and every rejected run.
+// logFailure logs what nobody asked for, every rejected run, and what operators
+// tried that is not theirs.
 func (s *Server) logFailure(c echo.Context, f *fault.Error, err error, status int) {
 	if c.Path() == runPath {
 		if status != statusClientClosed {
@@ -145,6 +146,9 @@ func (s *Server) logFailure(c echo.Context, f *fault.Error, err error, status in
 			slog.Int64("durationMs", time.Since(receivedAt(c)).Milliseconds()),
 			slog.Any("details", f.Details),
 		)...)
+	}
+	if f.Kind == fault.Forbidden && callerOf(c).operator != nil {
+		s.Log.Warn("access_refused", "requestId", requestID(c), "operatorId", callerOf(c).operatorID, "method", c.Request().Method, "route", c.Path())
 	}
 	if status >= 500 || (f.Kind == fault.Internal && status != statusClientClosed) {
 		s.Log.Error("request_failed", "requestId", requestID(c), "method", c.Request().Method, "route", c.Path(), "status", status, "error", err)

@@ -19,6 +19,20 @@ const (
 	flashDemoCleared   = "demo-cleared"
 	flashBudgetsSaved  = "budgets-saved" // and which limits, from what to what: "?dailyUsd=25&dailyUsd=30"
 	flashBudgetsSame   = "budgets-same"
+
+	flashOperatorSaved    = "operator-saved"
+	flashOperatorDisabled = "operator-disabled"
+	flashOperatorEnabled  = "operator-enabled"
+	flashSessionsEnded    = "sessions-ended"
+	flashTeamMade         = "team-made"
+	flashTeamRenamed      = "team-renamed"
+	flashTeamShares       = "team-shares"
+	flashTeamPrivate      = "team-private"
+	flashTeamDeleted      = "team-deleted"
+	flashMemberAdded      = "member-added"
+	flashMemberRemoved    = "member-removed"
+	flashMemberLeads      = "member-leads"
+	flashMemberLeadsNot   = "member-leads-not"
 )
 
 var flashes = map[string]views.Flash{
@@ -26,6 +40,20 @@ var flashes = map[string]views.Flash{
 	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
+
+	flashOperatorSaved:    {Kind: "success", Text: "Saved. It takes effect with the operator’s next click."},
+	flashOperatorDisabled: {Kind: "success", Text: "Disabled, and signed out everywhere."},
+	flashOperatorEnabled:  {Kind: "success", Text: "Enabled: this operator may sign in again."},
+	flashSessionsEnded:    {Kind: "success", Text: "Signed out there."},
+	flashTeamMade:         {Kind: "success", Text: "The team is made. Add its members."},
+	flashTeamRenamed:      {Kind: "success", Text: "Renamed, here and on the platform."},
+	flashTeamShares:       {Kind: "success", Text: "Leads of this team may read its prompts from now on."},
+	flashTeamPrivate:      {Kind: "success", Text: "Prompts of this team are private from now on."},
+	flashTeamDeleted:      {Kind: "success", Text: "The team is deleted. What it spent stays in the books."},
+	flashMemberAdded:      {Kind: "success", Text: "Added to the team."},
+	flashMemberRemoved:    {Kind: "success", Text: "Removed from the team."},
+	flashMemberLeads:      {Kind: "success", Text: "Leads the team from now on. To look at its figures here, they need to be an operator, too: see Settings, Operators."},
+	flashMemberLeadsNot:   {Kind: "success", Text: "Is a member from now on, and sees nothing of the others."},
 }
 
 func setFlash(c echo.Context, name string) {

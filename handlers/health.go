@@ -7,7 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/views"
 )
 
 // healthz says that the process is alive.
@@ -40,8 +40,8 @@ func (s *Server) favicon(c echo.Context) error {
 
 // home is the first page after signing in.
 func (s *Server) home(c echo.Context) error {
-	if callerOf(c).operator.Role != "admin" {
-		return fault.New(fault.Forbidden, "There are no pages for team leads yet. An administrator can tell you more.")
+	if scopeOf(c).learner == nil {
+		return c.Redirect(http.StatusSeeOther, "/usage")
 	}
-	return c.Redirect(http.StatusSeeOther, "/usage")
+	return c.Redirect(http.StatusSeeOther, views.LeadStart())
 }

@@ -183,7 +183,7 @@ func (s *Server) admit(c echo.Context, need access) error {
 		return err
 	}
 	if (need == admin || need == runner) && operator.Role != account.RoleAdmin {
-		return fault.New(fault.Forbidden, "Only administrators may do this.")
+		return fault.New(fault.Forbidden, "Only administrators may do this. Team leads see the pages in the navigation, of the teams that they lead.")
 	}
 	return nil
 }

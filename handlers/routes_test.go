@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 )
 
 // outcome is what became of a request, as far as permission goes.
@@ -26,8 +27,9 @@ const (
 )
 
 // permissions says of every route what becomes of whom: somebody unknown, a
-// learner with an access token, a team lead, an admin.
-var permissions = map[string][4]outcome{
+// learner with an access token, a team lead who leads no team, an admin; and then,
+// where it is something else than without a team, a team lead who leads one.
+var permissions = map[string][5]outcome{
 	"GET /healthz":     {open, open, open, open},
 	"GET /readyz":      {open, open, open, open},
 	"GET /static/*":    {absent, absent, absent, absent}, // there is no file "*"
@@ -41,14 +43,16 @@ var permissions = map[string][4]outcome{
 	"POST /sign-out":            {open, open, open, open},
 	"GET /account/password":     {toSignIn, toSignIn, open, open},
 	"POST /account/password":    {toSignIn, toSignIn, open, open},
+	"GET /account/sessions":     {toSignIn, toSignIn, open, open},
+	"POST /account/sessions":    {toSignIn, toSignIn, open, open},
 	"POST /preferences/theme":   {open, open, open, open},
 
 	"POST /api/ai/run":      {unknown, open, forbidden, open},
 	"GET /api/openapi.yaml": {open, open, open, open},
 
-	"GET /":            {toSignIn, toSignIn, forbidden, open}, // there are no pages for team leads yet
-	"GET /usage":       {toSignIn, toSignIn, forbidden, open},
-	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open},
+	"GET /":            {toSignIn, toSignIn, forbidden, open, open},
+	"GET /usage":       {toSignIn, toSignIn, forbidden, open, open},
+	"GET /usage.csv":   {toSignIn, toSignIn, forbidden, open, open},
 	"GET /runs/:id":    {toSignIn, toSignIn, forbidden, absent}, // ":id" is no run's
 	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},
@@ -57,14 +61,32 @@ var permissions = map[string][4]outcome{
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
+
+	"GET /settings/operators":                   {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/operators":                  {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/operators/:id":               {toSignIn, toSignIn, forbidden, absent}, // ":id" is nobody's
+	"POST /settings/operators/:id":              {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/link":         {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/disable":      {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/enable":       {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/end-sessions": {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/teams":                       {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/teams":                      {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/teams/:id":                   {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/name":             {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/sharing":          {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/members":          {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/members/:learner": {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/delete":           {toSignIn, toSignIn, forbidden, absent},
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	roles := []string{"nobody", "learner", "team lead", "admin"}
+	roles := []string{"nobody", "learner", "team lead of no team", "admin", "team lead"}
 	token := s.token(s.learner("ada@example.org"))
-	lead, admin := s.operator("lead@example.org", account.RoleTeamLead, ""), s.operator("admin@example.org", account.RoleAdmin, "")
+	idle, admin := s.operator("idle@example.org", account.RoleTeamLead, ""), s.operator("admin@example.org", account.RoleAdmin, "")
+	lead, _ := s.leadOf("lead@example.org", "Design")
 
 	registered := map[string]bool{}
 	for _, route := range s.Handler().(*echo.Echo).Routes() {
@@ -87,8 +109,13 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 				fallthrough
 			case "nobody":
 				who = s.visitor()
+			case "team lead of no team":
+				who = s.visitor(s.session(idle))
 			case "team lead":
 				who = s.visitor(s.session(lead))
+				if want[i] == "" {
+					want[i] = want[i-2]
+				}
 			case "admin":
 				who = s.visitor(s.session(admin))
 			}
@@ -133,7 +160,7 @@ func TestNoGETChangesAnything(t *testing.T) {
 	s := newSite(t).withKeys("openai")
 	past := s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK).run(t)
 	admin := s.operator("admin@example.org", account.RoleAdmin, "")
-	link, err := s.Accounts.CreateLink(t.Context(), admin.ID, 1<<40, s.Clock.Now())
+	link, err := s.Accounts.CreateLink(t.Context(), audit.CommandLine, admin.ID, 1<<40, s.Clock.Now())
 	must(t, err)
 	session := s.session(admin)
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/run"
 )
@@ -58,7 +59,7 @@ func TestRunPageInTheOperatorsZone(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).withKeys("openai")
 	answer := s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK).run(t)
-	operator, err := s.Accounts.Create(t.Context(), account.NewOperator{Email: "berlin@example.org", Role: account.RoleAdmin, Timezone: "Europe/Berlin"}, s.Clock.Now())
+	operator, err := s.Accounts.Create(t.Context(), audit.CommandLine, account.NewOperator{Email: "berlin@example.org", Role: account.RoleAdmin, Timezone: "Europe/Berlin"}, s.Clock.Now())
 	must(t, err)
 	s.visitor(s.session(operator)).get("/runs/"+answer.RequestID).wants(t, http.StatusOK).shows(t, "24 Nov 2026, 13:0", "24 Nov 2026, 12:0", "All answered")
 }

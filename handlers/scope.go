@@ -2,7 +2,10 @@ package handlers
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -10,6 +13,7 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/views"
 )
 
 // scope is whose data a page shows. An admin sees everything. A team lead sees
@@ -59,4 +63,55 @@ func (s *Server) scopeFor(ctx context.Context, operator account.Operator) (scope
 		return scope{}, fault.New(fault.Forbidden, "You do not lead a team at the moment. An administrator can tell you more.")
 	}
 	return scope{operator.LearnerID, teams}, nil
+}
+
+// chosenTeam is the team of the address, one of the scope's; nil: all of them.
+func (s scope) chosenTeam(c echo.Context) *learner.Team {
+	for _, team := range s.teams {
+		if team.ID.String() == strings.ToLower(c.QueryParam("team")) {
+			return &team
+		}
+	}
+	return nil
+}
+
+// teamSwitch is the switch between the teams of a lead; nil when they lead none.
+// Pages that are not limited to teams show it, too, and lead back with it.
+func (s *Server) teamSwitch(c echo.Context) *views.TeamSwitch {
+	scope := scopeOf(c)
+	if len(scope.teams) == 0 {
+		var err error
+		if scope, err = s.scopeFor(c.Request().Context(), *callerOf(c).operator); err != nil {
+			return nil
+		}
+	}
+	teams := &views.TeamSwitch{Now: scope.teams[0].Name}
+	if len(scope.teams) == 1 {
+		return teams
+	}
+	at, query := views.LeadStart(), url.Values{}
+	if scopeOf(c).learner != nil && c.Request().Method == http.MethodGet {
+		at, query = localPath(c.Request().URL.Path), c.QueryParams()
+	}
+	teams.Now = "All my teams"
+	chosen := scope.chosenTeam(c)
+	choice := func(label string, id string) views.TeamChoice {
+		href := url.Values{}
+		for name, values := range query {
+			href[name] = values
+		}
+		href.Del("team")
+		if id != "" {
+			href.Set("team", id)
+		}
+		return views.TeamChoice{Label: label, Href: strings.TrimSuffix(at+"?"+href.Encode(), "?"), Current: id == teams.Chosen}
+	}
+	if chosen != nil {
+		teams.Now, teams.Chosen = chosen.Name, chosen.ID.String()
+	}
+	teams.Choices = []views.TeamChoice{choice("All my teams", "")}
+	for _, team := range scope.teams {
+		teams.Choices = append(teams.Choices, choice(team.Name, team.ID.String()))
+	}
+	return teams
 }

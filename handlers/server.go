@@ -21,6 +21,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
@@ -31,6 +32,7 @@ import (
 type Server struct {
 	Accounts  *account.Store
 	Sessions  *account.Sessions
+	Teams     *team.Store
 	Learners  *learner.Store
 	Verifier  *learner.Verifier
 	Runner    *run.Runner
@@ -88,6 +90,10 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 	}
 	if operator := callerOf(c).operator; operator != nil {
 		page.Operator = &views.Operator{Name: operator.Name, Email: operator.Email, Role: string(operator.Role), Zone: s.zone(c).String()}
+		if operator.Role == account.RoleTeamLead {
+			page.Teams = s.teamSwitch(c)
+			page.Operator.Leads = page.Teams != nil
+		}
 		page.Demo = s.Demo.Shown(c.Request().Context())
 	}
 	return page

@@ -19,6 +19,7 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
@@ -30,6 +31,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/run"
 	"github.com/promptcademy/promptops/internal/seal"
+	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
@@ -93,6 +95,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	s.Server = &handlers.Server{
 		Accounts: account.NewStore(s.DB, log),
 		Sessions: account.NewSessions(s.DB, account.SessionOptions{Now: s.Clock.Now}),
+		Teams:    team.NewStore(s.DB),
 		Learners: learner.NewStore(s.DB),
 		Verifier: verifier,
 		Runner: &run.Runner{
@@ -169,9 +172,37 @@ func (s *site) operator(email string, role account.Role, password string) accoun
 		id := s.learner("learner-" + email)
 		n.LearnerID = &id
 	}
-	operator, err := s.Accounts.Create(s.t.Context(), n, s.Clock.Now())
+	operator, err := s.Accounts.Create(s.t.Context(), audit.CommandLine, n, s.Clock.Now())
 	must(s.t, err)
 	return operator
+}
+
+// leadOf is a team lead of new teams with these names.
+func (s *site) leadOf(email string, names ...string) (lead account.Operator, teams []uuid.UUID) {
+	s.t.Helper()
+	lead = s.operator(email, account.RoleTeamLead, "")
+	for _, name := range names {
+		id := s.team(name)
+		s.join(id, *lead.LearnerID, "lead")
+		teams = append(teams, id)
+	}
+	return lead, teams
+}
+
+// team makes a team without members.
+func (s *site) team(name string) (id uuid.UUID) {
+	s.t.Helper()
+	must(s.t, s.DB.QueryRow(s.t.Context(), `insert into public.teams (name) values ($1) returning id`, name).Scan(&id))
+	return id
+}
+
+// join makes a learner "lead" or "member" of a team.
+func (s *site) join(teamID, learnerID uuid.UUID, role string) {
+	s.t.Helper()
+	_, err := s.DB.Exec(s.t.Context(), `
+		insert into public.team_members (team_id, user_id, role) values ($1, $2, $3)
+		on conflict (team_id, user_id) do update set role = excluded.role`, teamID, learnerID, role)
+	must(s.t, err)
 }
 
 // session signs an operator in without the form and returns the cookie.

@@ -27,18 +27,26 @@ func (s *Server) usagePage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
-	report, err := s.Usage.Report(ctx, query)
+	scope, ctx := scopeOf(c), c.Request().Context()
+	if err := limitTo(scope, &query); err != nil {
+		return err
+	}
+	report, err := s.usageFor(scope).Report(ctx, query)
 	if err != nil {
 		return err
 	}
-	options, err := s.Usage.Options(ctx, query)
+	options, err := s.usageFor(scope).Options(ctx, query)
 	if err != nil {
 		return err
 	}
 	page := usageView(report, query, s.providerName)
 	page.Page = s.page(c, "AI Usage")
 	page.Filters = usageFilters(query, options, s.Now(), s.providerName)
+	page.Filters.Clear = page.InTeam("/usage")
+	if page.Teams != nil {
+		page.Filters.Teams, page.Filters.TeamID = nil, page.Teams.Chosen
+		page.Filters.Narrowed = query.Provider != "" || query.Model != "" || query.KeySource != ""
+	}
 	page.Filters.Problem = problem
 	if c.Request().Header.Get("HX-Request") != "" {
 		return s.renderFragment(c, status, views.UsageContent(page))
@@ -52,7 +60,11 @@ func (s *Server) usageCSV(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	report, err := s.Usage.Report(c.Request().Context(), query)
+	scope := scopeOf(c)
+	if err := limitTo(scope, &query); err != nil {
+		return err
+	}
+	report, err := s.usageFor(scope).Report(c.Request().Context(), query)
 	if err != nil {
 		return err
 	}
@@ -63,6 +75,23 @@ func (s *Server) usageCSV(c echo.Context) error {
 	name := fmt.Sprintf("ai-usage-%s-to-%s.csv", query.FirstDay(), query.LastDay())
 	c.Response().Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))
 	return c.Blob(http.StatusOK, "text/csv; charset=utf-8", file.Bytes())
+}
+
+// limitTo keeps a query of a lead to their teams.
+func limitTo(scope scope, query *usage.Query) (err error) {
+	if scope.learner != nil {
+		query.TeamIDs, err = scope.teamIDs(query.TeamID)
+	}
+	return err
+}
+
+// usageFor reads what the scope may see: row-level security is behind the limit to
+// its teams, should that ever be forgotten.
+func (s *Server) usageFor(scope scope) *usage.Store {
+	if scope.learner != nil {
+		return s.Usage.As(*scope.learner)
+	}
+	return s.Usage
 }
 
 func (s *Server) providerName(id string) string {

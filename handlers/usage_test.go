@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 )
 
 // One real run: the answer, the rows, the page and the file say the same, to the
@@ -225,7 +226,7 @@ func TestUsageInTheOperatorsZone(t *testing.T) {
 	s := newSite(t).withKeys("openai")
 	s.Clock.Advance(11*time.Hour + 30*time.Minute) // 23:30 UTC, half past midnight of the 25th in Berlin
 	s.visitor().run(s.token(s.learner("ada@example.org")), `{"prompt":"Hello","models":["openai/gpt-5-mini"]}`).wants(t, http.StatusOK)
-	operator, err := s.Accounts.Create(t.Context(), account.NewOperator{Email: "berlin@example.org", Role: account.RoleAdmin, Timezone: "Europe/Berlin"}, s.Clock.Now())
+	operator, err := s.Accounts.Create(t.Context(), audit.CommandLine, account.NewOperator{Email: "berlin@example.org", Role: account.RoleAdmin, Timezone: "Europe/Berlin"}, s.Clock.Now())
 	must(t, err)
 	file := readCSV(t, s.visitor(s.session(operator)).get("/usage.csv?range=today").wants(t, http.StatusOK).Text)
 	if len(file) != 2 || file[1][0] != "2026-11-25" {

@@ -4,6 +4,7 @@
 package views
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -17,6 +18,7 @@ type Page struct {
 	Theme    string                   // "light", "dark" or "system"
 	Demo     bool                     // the database holds demo data: say so on every page
 	Flash    *Flash                   // what came of the last form; nil: nothing to say
+	Teams    *TeamSwitch              // whose figures a team lead sees; nil: not only some teams'
 	Assets   func(name string) string // address of a built asset: static.Assets.URL
 }
 
@@ -26,6 +28,21 @@ type Operator struct {
 	Email string
 	Role  string // "admin" or "team_lead"
 	Zone  string // IANA name of the zone in which times are shown
+	Leads bool   // a team lead who leads a team now
+}
+
+// TeamSwitch is the teams that a lead leads, and which of them is looked at.
+type TeamSwitch struct {
+	Now     string       // name of the chosen team, or "All my teams"
+	Chosen  string       // its id; "" for all of them
+	Choices []TeamChoice // empty for a lead of one team
+}
+
+// TeamChoice is this page, of another team or of all.
+type TeamChoice struct {
+	Label   string
+	Href    string
+	Current bool
 }
 
 // Flash is one sentence about the form that was just sent.
@@ -40,7 +57,7 @@ type navGroup struct {
 	Links   []navLink
 }
 
-// navLink is a page of admins. Links that are not built yet keep their place
+// navLink is a page. Links that are not built yet keep their place
 // here and are not shown.
 type navLink struct {
 	Label string
@@ -75,17 +92,33 @@ var navigation = []navGroup{
 	}},
 }
 
-// links returns the groups that have a page for who is signed in. For team leads
-// there is none yet.
-func (p Page) links() []navGroup {
-	if !p.admin() {
-		return nil
+// leadPages are the pages that team leads may see, too; the first one that is
+// built is where they begin.
+var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs"}
+
+// LeadStart is the page on which a team lead begins.
+func LeadStart() string {
+	built := map[string]bool{}
+	for _, g := range navigation {
+		for _, l := range g.Links {
+			built[l.Href] = l.Built
+		}
 	}
+	for _, href := range leadPages {
+		if built[href] {
+			return href
+		}
+	}
+	return "/account/sessions"
+}
+
+// links returns the groups that have a page for who is signed in.
+func (p Page) links() []navGroup {
 	var groups []navGroup
 	for _, g := range navigation {
 		var links []navLink
 		for _, l := range g.Links {
-			if l.Built {
+			if l.Built && p.maySee(l) {
 				links = append(links, l)
 			}
 		}
@@ -94,6 +127,28 @@ func (p Page) links() []navGroup {
 		}
 	}
 	return groups
+}
+
+// maySee says whether a link leads to a page of whoever is signed in.
+func (p Page) maySee(l navLink) bool {
+	return p.admin() || p.Operator != nil && p.Operator.Leads && slices.Contains(leadPages, l.Href)
+}
+
+// href is where a link leads: a lead stays with the team that was chosen.
+func (p Page) href(l navLink) templ.SafeURL {
+	return templ.SafeURL(p.InTeam(l.Href))
+}
+
+// InTeam is an address of a page for leads that keeps the team that was chosen.
+func (p Page) InTeam(href string) string {
+	if p.Teams == nil || p.Teams.Chosen == "" {
+		return href
+	}
+	separator := "?"
+	if strings.Contains(href, "?") {
+		separator = "&"
+	}
+	return href + separator + "team=" + p.Teams.Chosen
 }
 
 // admin says whether an admin is signed in.

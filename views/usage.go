@@ -24,10 +24,12 @@ type UsageFilters struct {
 	Today     string   // no later day can be chosen
 	Providers []Option // the first is "All providers" with the value ""
 	Models    []Option // the first is "All models" with the value ""
-	Teams     []Option // the first is "All teams" with the value ""
+	Teams     []Option // the first is "All teams" with the value ""; none for leads, who have the TeamSwitch
+	TeamID    string   // the team of the TeamSwitch; "" for all
 	Keys      []Option // whose key paid: "", "user", "fallback"
 	Problem   string   // why the filters could not be used as given; "" when they could
 	Narrowed  bool     // anything but the period is chosen: offer to show all
+	Clear     string   // address that does
 }
 
 // Option is one choice of a select or of a row of radio buttons.

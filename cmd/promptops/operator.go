@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/learner"
 )
 
@@ -27,7 +28,9 @@ func operators(ctx context.Context, p *program, args []string) error {
            (--link) a one-time sign-in link is printed instead.
   list     prints all operators
   disable  ends an operator's sessions at once and lets them in no more; enable undoes it
-  reset    prints a one-time sign-in link, with which a new password is chosen`)
+  reset    prints a one-time sign-in link, with which a new password is chosen; earlier links stop working
+A team lead (--role team_lead --learner EMAIL) sees the teams that this learner leads, nobody else's, and
+loses sight of a team when the learner stops leading it.`)
 	email := set.String("email", "", "the operator's address (not with list)")
 	name := set.String("name", "", "add: how the operator is called")
 	role := set.String("role", string(account.RoleAdmin), "add: admin or team_lead")
@@ -65,13 +68,13 @@ func operators(ctx context.Context, p *program, args []string) error {
 	}
 	switch word {
 	case "disable":
-		if err := store.Disable(ctx, found.ID, time.Now()); err != nil {
+		if err := store.Disable(ctx, audit.CommandLine, found.ID, time.Now()); err != nil {
 			return err
 		}
 		fmt.Fprintf(p.stderr, "%s is disabled and signed out everywhere.\n", found.Email)
 		return nil
 	case "enable":
-		if err := store.Enable(ctx, found.ID); err != nil {
+		if err := store.Enable(ctx, audit.CommandLine, found.ID, time.Now()); err != nil {
 			return err
 		}
 		fmt.Fprintf(p.stderr, "%s may sign in again.\n", found.Email)
@@ -87,6 +90,13 @@ func (p *program) addOperator(ctx context.Context, f *foundation, store *account
 			return err
 		}
 		n.LearnerID = &found.ID
+		teams, err := learner.NewStore(f.pool).Led(ctx, found.ID, time.Now())
+		if err != nil {
+			return err
+		}
+		if n.Role == account.RoleTeamLead && len(teams) == 0 {
+			fmt.Fprintf(p.stderr, "%s leads no team at the moment, so there is nothing for them to see until they do.\n", found.Email)
+		}
 	}
 	if !byLink {
 		var err error
@@ -97,7 +107,7 @@ func (p *program) addOperator(ctx context.Context, f *foundation, store *account
 			return errors.New("the password is empty; give one, or use --link")
 		}
 	}
-	operator, err := store.Create(ctx, n, time.Now())
+	operator, err := store.Create(ctx, audit.CommandLine, n, time.Now())
 	if err != nil {
 		return err
 	}
@@ -109,7 +119,7 @@ func (p *program) addOperator(ctx context.Context, f *foundation, store *account
 }
 
 func (p *program) printLink(ctx context.Context, f *foundation, store *account.Store, id uuid.UUID) error {
-	link, err := store.CreateLink(ctx, id, resetLinkTTL, time.Now())
+	link, err := store.CreateLink(ctx, audit.CommandLine, id, resetLinkTTL, time.Now())
 	if err != nil {
 		return err
 	}
@@ -125,25 +135,28 @@ type listedOperator struct {
 	Name         string       `json:"name"`
 	Role         account.Role `json:"role"`
 	LearnerID    *uuid.UUID   `json:"learnerId"`
+	LearnerEmail string       `json:"learnerEmail"`
+	Leads        []string     `json:"leads"` // teams, by name
+	Sessions     int          `json:"sessions"`
 	DisabledAt   *time.Time   `json:"disabledAt"`
 	LastSignInAt *time.Time   `json:"lastSignInAt"`
 	CreatedAt    time.Time    `json:"createdAt"`
 }
 
 func (p *program) listOperators(ctx context.Context, store *account.Store, asJSON bool) error {
-	list, err := store.List(ctx)
+	list, err := store.List(ctx, time.Now())
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		listed := make([]listedOperator, len(list))
 		for i, o := range list {
-			listed[i] = listedOperator{o.ID, o.Email, o.Name, o.Role, o.LearnerID, o.DisabledAt, o.LastSignInAt, o.CreatedAt}
+			listed[i] = listedOperator{o.ID, o.Email, o.Name, o.Role, o.LearnerID, o.LearnerEmail, o.Leads, o.Sessions, o.DisabledAt, o.LastSignInAt, o.CreatedAt}
 		}
 		return json.NewEncoder(p.stdout).Encode(listed)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "E-MAIL\tNAME\tROLE\tSTATE\tLAST SIGN-IN")
+	fmt.Fprintln(w, "E-MAIL\tNAME\tROLE\tLEADS\tSTATE\tSESSIONS\tLAST SIGN-IN")
 	for _, o := range list {
 		state, last := "active", "never"
 		if o.DisabledAt != nil {
@@ -152,7 +165,7 @@ func (p *program) listOperators(ctx context.Context, store *account.Store, asJSO
 		if o.LastSignInAt != nil {
 			last = o.LastSignInAt.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", o.Email, o.Name, o.Role, state, last)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", o.Email, o.Name, o.Role, strings.Join(o.Leads, ", "), state, o.Sessions, last)
 	}
 	return w.Flush()
 }

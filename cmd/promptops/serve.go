@@ -19,6 +19,7 @@ import (
 
 	"github.com/promptcademy/promptops/handlers"
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
@@ -29,6 +30,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/static"
@@ -177,7 +179,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 
 	server := &handlers.Server{
-		Accounts: accounts, Sessions: sessions, Learners: learner.NewStore(f.pool), Verifier: verifier,
+		Accounts: accounts, Sessions: sessions, Teams: team.NewStore(f.pool), Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
 			Providers: providers, Keys: keyStore, Uses: uses, Cooling: cooling, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
@@ -280,7 +282,7 @@ func (p *program) welcome(ctx context.Context, f *foundation, accounts *account.
 	case !f.config.Embedded():
 		fmt.Fprintln(p.stderr, "  Nobody can sign in yet? promptops operator add makes the first operator.")
 	case !operator.HasPassword:
-		link, err := accounts.CreateLink(ctx, operator.ID, firstLinkTTL, time.Now())
+		link, err := accounts.CreateLink(ctx, audit.CommandLine, operator.ID, firstLinkTTL, time.Now())
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
@@ -27,7 +28,7 @@ func newStore(db postgres.DB) (*Store, *bytes.Buffer) {
 // makeAdmin creates an admin with goodPassword.
 func makeAdmin(t *testing.T, s *Store, email string) Operator {
 	t.Helper()
-	operator, err := s.Create(context.Background(), NewOperator{Email: email, Role: RoleAdmin, Password: goodPassword}, noon)
+	operator, err := s.Create(context.Background(), audit.CommandLine, NewOperator{Email: email, Role: RoleAdmin, Password: goodPassword}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,15 +8,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 )
 
 // CreateLink makes a token that signs the operator in once, within ttl. Only
-// its hash is kept: whoever gets the token has to hand it on at once. It is a
-// fault.NotFound if there is no such operator.
-func (s *Store) CreateLink(ctx context.Context, operatorID uuid.UUID, ttl time.Duration, now time.Time) (token string, err error) {
+// its hash is kept: whoever gets the token has to hand it on at once. Earlier ones
+// stop working. It is a fault.NotFound if there is no such operator.
+func (s *Store) CreateLink(ctx context.Context, by audit.Actor, operatorID uuid.UUID, ttl time.Duration, now time.Time) (token string, err error) {
 	token, hash := newToken()
-	if err := s.insertLink(ctx, hash, operatorID, now, now.Add(ttl)); err != nil {
+	if err := s.insertLink(ctx, by, hash, operatorID, now, now.Add(ttl)); err != nil {
 		return "", err
 	}
 	return token, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
@@ -23,7 +24,7 @@ func TestLink(t *testing.T) {
 	ada := makeAdmin(t, s, "ada@example.org")
 	makeAdmin(t, s, "bob@example.org")
 	link := func() string {
-		token, err := s.CreateLink(ctx, ada.ID, time.Hour, noon)
+		token, err := s.CreateLink(ctx, audit.CommandLine, ada.ID, time.Hour, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +93,7 @@ func TestLink(t *testing.T) {
 
 	t.Run("ends with a new password", func(t *testing.T) {
 		token := link()
-		if err := s.SetPassword(ctx, ada.ID, goodPassword+"!"); err != nil {
+		if err := s.SetPassword(ctx, audit.CommandLine, ada.ID, goodPassword+"!", noon); err != nil {
 			t.Fatal(err)
 		}
 		_, err := s.RedeemLink(ctx, token, noon)
@@ -101,7 +102,7 @@ func TestLink(t *testing.T) {
 
 	t.Run("does nothing for a disabled operator", func(t *testing.T) {
 		before := link()
-		if err := s.Disable(ctx, ada.ID, noon); err != nil {
+		if err := s.Disable(ctx, audit.CommandLine, ada.ID, noon); err != nil {
 			t.Fatal(err)
 		}
 		for _, token := range []string{before, link()} {
@@ -113,7 +114,7 @@ func TestLink(t *testing.T) {
 	})
 
 	t.Run("needs an operator", func(t *testing.T) {
-		_, err := s.CreateLink(ctx, uuid.New(), time.Hour, noon)
+		_, err := s.CreateLink(ctx, audit.CommandLine, uuid.New(), time.Hour, noon)
 		wantKind(t, err, fault.NotFound)
 	})
 }
@@ -123,7 +124,7 @@ func TestLinkRedeemedByManyAtOnce(t *testing.T) {
 	pool := pgtest.Database(t)
 	s, _ := newStore(pool)
 	ada := makeAdmin(t, s, "ada@example.org")
-	token, err := s.CreateLink(ctx, ada.ID, time.Hour, noon)
+	token, err := s.CreateLink(ctx, audit.CommandLine, ada.ID, time.Hour, noon)
 	if err != nil {
 		t.Fatal(err)
 	}

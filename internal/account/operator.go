@@ -4,6 +4,9 @@
 package account
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"net/mail"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 )
 
@@ -34,6 +38,36 @@ type Operator struct {
 	DisabledAt   *time.Time // nil: may sign in
 	LastSignInAt *time.Time // nil: never yet
 	CreatedAt    time.Time
+}
+
+// Version changes with everything that Edit can change: a form that was made from
+// another version is out of date.
+func (o Operator) Version() string {
+	text, _ := json.Marshal([]any{o.Name, o.Role, o.LearnerID, o.Timezone}) // always marshals
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// changes is what Edit made of o, for the audit log.
+func (o Operator) changes(now Operator) map[string]any {
+	changes := map[string]any{}
+	if o.Name != now.Name {
+		changes["name"] = audit.Change{From: o.Name, To: now.Name}
+	}
+	if o.Role != now.Role {
+		changes["role"] = audit.Change{From: o.Role, To: now.Role}
+	}
+	if !sameLearner(o.LearnerID, now.LearnerID) {
+		changes["learnerId"] = audit.Change{From: o.LearnerID, To: now.LearnerID}
+	}
+	if o.Timezone != now.Timezone {
+		changes["timezone"] = audit.Change{From: o.Timezone, To: now.Timezone}
+	}
+	return changes
+}
+
+func sameLearner(a, b *uuid.UUID) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 // NewOperator is what Create needs to know.

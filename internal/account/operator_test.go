@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
@@ -55,7 +56,7 @@ func TestCreateFindList(t *testing.T) {
 	ctx := context.Background()
 	s, _ := newStore(pgtest.Tx(t))
 
-	ada, err := s.Create(ctx, NewOperator{Email: " Ada@Example.org ", Name: "Ada", Role: RoleTeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin"}, noon)
+	ada, err := s.Create(ctx, audit.CommandLine, NewOperator{Email: " Ada@Example.org ", Name: "Ada", Role: RoleTeamLead, LearnerID: &someLearner, Timezone: "Europe/Berlin"}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestCreateFindList(t *testing.T) {
 		t.Error("bob has no password")
 	}
 
-	_, err = s.Create(ctx, NewOperator{Email: "ADA@example.org", Role: RoleAdmin}, noon)
+	_, err = s.Create(ctx, audit.CommandLine, NewOperator{Email: "ADA@example.org", Role: RoleAdmin}, noon)
 	wantKind(t, err, fault.Conflict)
 }
 
@@ -78,11 +79,11 @@ func TestFind(t *testing.T) {
 	bob := makeAdmin(t, s, "bob@example.org")
 	ada := makeAdmin(t, s, "ada@example.org")
 
-	list, err := s.List(ctx)
+	list, err := s.List(ctx, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Operator{ada, bob}, list); diff != "" {
+	if diff := cmp.Diff([]Listed{{Operator: ada, Leads: []string{}}, {Operator: bob, Leads: []string{}}}, list); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
 	if got, err := s.Find(ctx, ada.ID); err != nil || got.Email != ada.Email {
@@ -170,7 +171,7 @@ func TestEnsureFirstAdmin(t *testing.T) {
 
 	// A team lead is not somebody who could let others in, a disabled admin
 	// neither.
-	if _, err := s.Create(ctx, NewOperator{Email: "lead@example.org", Role: RoleTeamLead, LearnerID: &someLearner}, noon); err != nil {
+	if _, err := s.Create(ctx, audit.CommandLine, NewOperator{Email: "lead@example.org", Role: RoleTeamLead, LearnerID: &someLearner}, noon); err != nil {
 		t.Fatal(err)
 	}
 	first, created, err := s.EnsureFirstAdmin(ctx, "admin@example.org", noon)
@@ -178,7 +179,7 @@ func TestEnsureFirstAdmin(t *testing.T) {
 		t.Fatalf("with a team lead only: created %v, %v", created, err)
 	}
 	ada := makeAdmin(t, s, "ada@example.org")
-	if err := s.Disable(ctx, first.ID, noon); err != nil {
+	if err := s.Disable(ctx, audit.CommandLine, first.ID, noon); err != nil {
 		t.Fatal(err)
 	}
 	got, created, err := s.EnsureFirstAdmin(ctx, "admin@example.org", noon)
@@ -197,7 +198,7 @@ func TestDisableKeepsAnAdmin(t *testing.T) {
 	errs := make([]error, 2)
 	var both sync.WaitGroup
 	for i, id := range []uuid.UUID{ada.ID, bob.ID} {
-		both.Go(func() { errs[i] = s.Disable(ctx, id, noon) })
+		both.Go(func() { errs[i] = s.Disable(ctx, audit.CommandLine, id, noon) })
 	}
 	both.Wait()
 	if (errs[0] == nil) == (errs[1] == nil) {
@@ -207,20 +208,20 @@ func TestDisableKeepsAnAdmin(t *testing.T) {
 	if errs[0] == nil {
 		refused, disabled = bob.ID, ada.ID
 	}
-	wantKind(t, s.Disable(ctx, refused, noon), fault.Conflict)
-	if err := s.Disable(ctx, disabled, noon.Add(time.Hour)); err != nil {
+	wantKind(t, s.Disable(ctx, audit.CommandLine, refused, noon), fault.Conflict)
+	if err := s.Disable(ctx, audit.CommandLine, disabled, noon.Add(time.Hour)); err != nil {
 		t.Errorf("disabling twice: %v", err)
 	}
 	if got, _ := s.Find(ctx, disabled); got.DisabledAt == nil || !got.DisabledAt.Equal(noon) {
 		t.Errorf("disabled at %v, want %v", got.DisabledAt, noon)
 	}
 
-	if err := s.Enable(ctx, disabled); err != nil {
+	if err := s.Enable(ctx, audit.CommandLine, disabled, noon); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := s.Find(ctx, disabled); got.DisabledAt != nil {
 		t.Errorf("disabled at %v after Enable", got.DisabledAt)
 	}
-	wantKind(t, s.Disable(ctx, uuid.New(), noon), fault.NotFound)
-	wantKind(t, s.Enable(ctx, uuid.New()), fault.NotFound)
+	wantKind(t, s.Disable(ctx, audit.CommandLine, uuid.New(), noon), fault.NotFound)
+	wantKind(t, s.Enable(ctx, audit.CommandLine, uuid.New(), noon), fault.NotFound)
 }

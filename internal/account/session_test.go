@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
@@ -206,7 +207,7 @@ func TestSessionOfDisabledOperator(t *testing.T) {
 	var b browser
 	b.start(t, s, bob, noon)
 
-	if err := store.Disable(ctx, bob.ID, noon); err != nil {
+	if err := store.Disable(ctx, audit.CommandLine, bob.ID, noon); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Operator(b.request(), noon)
@@ -214,7 +215,7 @@ func TestSessionOfDisabledOperator(t *testing.T) {
 	wantKind(t, s.Start(httptest.NewRecorder(), b.request(), bob, noon), fault.Unauthenticated)
 
 	// Being enabled again does not bring the session back.
-	if err := store.Enable(ctx, bob.ID); err != nil {
+	if err := store.Enable(ctx, audit.CommandLine, bob.ID, noon); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Operator(b.request(), noon)
@@ -237,11 +238,11 @@ func TestSetPasswordEndsSessions(t *testing.T) {
 	adas.start(t, s, ada, noon)
 	bobs.start(t, s, bob, noon)
 
-	wantKind(t, store.SetPassword(ctx, ada.ID, "password123"), fault.Invalid)
+	wantKind(t, store.SetPassword(ctx, audit.CommandLine, ada.ID, "password123", noon), fault.Invalid)
 	if _, err := s.Operator(adas.request(), noon); err != nil {
 		t.Errorf("after a refused password: %v", err)
 	}
-	if err := store.SetPassword(ctx, ada.ID, goodPassword+"!"); err != nil {
+	if err := store.SetPassword(ctx, audit.CommandLine, ada.ID, goodPassword+"!", noon); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Operator(adas.request(), noon)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
@@ -42,10 +43,10 @@ func TestSignInRefusalsAreAlike(t *testing.T) {
 	s, logged := newStore(pgtest.Tx(t))
 	makeAdmin(t, s, "ada@example.org")
 	disabled := makeAdmin(t, s, "disabled@example.org")
-	if err := s.Disable(ctx, disabled.ID, noon); err != nil {
+	if err := s.Disable(ctx, audit.CommandLine, disabled.ID, noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(ctx, NewOperator{Email: "new@example.org", Role: RoleAdmin}, noon); err != nil {
+	if _, err := s.Create(ctx, audit.CommandLine, NewOperator{Email: "new@example.org", Role: RoleAdmin}, noon); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct{ reason, email, password string }{
@@ -192,7 +193,7 @@ func TestSignInWithAPasswordOfYesterday(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetPassword(ctx, ada.ID, goodPassword+"!"); err != nil {
+	if err := s.SetPassword(ctx, audit.CommandLine, ada.ID, goodPassword+"!", noon); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.signedIn(ctx, old, old.PasswordHash, newAttempt(ada.Email, here), noon)

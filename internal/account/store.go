@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
-// Store keeps operators, their passwords and sign-in links. Its methods return
-// fault.Unavailable when the database is away.
+// Store keeps operators, their passwords and sign-in links. What it changes it
+// writes into the audit log, as done by whoever is given as by. Its methods
+// return fault.Unavailable when the database is away.
 type Store struct {
 	db     postgres.DB
 	log    *slog.Logger
@@ -45,7 +48,7 @@ func noOperator() *fault.Error {
 
 // Create adds an operator. It is fault.Invalid with every bad field, and
 // fault.Conflict when another operator has the address.
-func (s *Store) Create(ctx context.Context, n NewOperator, now time.Time) (Operator, error) {
+func (s *Store) Create(ctx context.Context, by audit.Actor, n NewOperator, now time.Time) (operator Operator, err error) {
 	if bad := n.check(); bad != nil {
 		return Operator{}, fault.InvalidFields(bad)
 	}
@@ -57,20 +60,35 @@ func (s *Store) Create(ctx context.Context, n NewOperator, now time.Time) (Opera
 		}
 		hash = &made
 	}
-	operator, err := one[Operator](ctx, s.db, `
-		insert into ops.operators as o (email, name, role, learner_id, timezone, password_hash, created_at)
-		values ($1, $2, $3, $4, $5, $6, $7)
-		returning`+operatorColumns,
-		normalEmail(n.Email), n.Name, n.Role, n.LearnerID, n.Timezone, hash, now)
+	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, err = one[Operator](ctx, tx, `
+			insert into ops.operators as o (email, name, role, learner_id, timezone, password_hash, created_at)
+			values ($1, $2, $3, $4, $5, $6, $7)
+			returning`+operatorColumns,
+			normalEmail(n.Email), n.Name, n.Role, n.LearnerID, n.Timezone, hash, now)
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, by, "operator.create", operator, now, map[string]any{
+			"name": operator.Name, "role": operator.Role, "learnerId": operator.LearnerID, "timezone": operator.Timezone,
+		})
+	})
 	if postgres.IsUnique(err, "operators_email_key") {
 		taken := fault.New(fault.Conflict, "Another operator has this e-mail address.")
 		taken.Details = []fault.Field{{Field: "email", Message: "belongs to another operator"}}
 		return Operator{}, taken
 	}
 	if err != nil {
-		return Operator{}, fmt.Errorf("create operator: %w", err)
+		return Operator{}, postgres.Fault(fmt.Errorf("create operator: %w", err))
 	}
 	return operator, nil
+}
+
+// note writes what was done to an operator into the audit log.
+func note(ctx context.Context, tx pgx.Tx, by audit.Actor, action string, o Operator, now time.Time, details map[string]any) error {
+	return audit.Add(ctx, tx, audit.Entry{
+		At: now, Actor: by, Action: action, SubjectType: "operator", SubjectID: o.ID.String(), SubjectLabel: o.Email, Details: details,
+	})
 }
 
 // EnsureFirstAdmin makes sure that there is an admin who may sign in: the oldest
@@ -94,26 +112,13 @@ func (s *Store) EnsureFirstAdmin(ctx context.Context, email string, now time.Tim
 		created = true
 		inTx := *s
 		inTx.db = tx
-		operator, err = inTx.Create(ctx, NewOperator{Email: email, Role: RoleAdmin}, now)
+		operator, err = inTx.Create(ctx, audit.Actor{Name: "first start"}, NewOperator{Email: email, Role: RoleAdmin}, now)
 		return err
 	})
 	if err != nil {
 		return Operator{}, false, postgres.Fault(fmt.Errorf("make sure of an admin: %w", err))
 	}
 	return operator, created, nil
-}
-
-// List returns all operators, also disabled ones, by e-mail address.
-func (s *Store) List(ctx context.Context) ([]Operator, error) {
-	rows, _ := s.db.Query(ctx, `
-		select`+operatorColumns+`
-		from ops.operators o
-		order by lower(o.email)`)
-	operators, err := pgx.CollectRows(rows, pgx.RowToStructByName[Operator])
-	if err != nil {
-		return nil, postgres.Fault(fmt.Errorf("list operators: %w", err))
-	}
-	return operators, nil
 }
 
 // Find returns an operator, also a disabled one; fault.NotFound if there is none.
@@ -145,7 +150,7 @@ func found(operator Operator, err error) (Operator, error) {
 // SetPassword changes the password and ends every session and open sign-in
 // link of the operator: for the browser at hand call Sessions.Start again. It
 // is fault.Invalid, on the field password, for one that is easy to guess.
-func (s *Store) SetPassword(ctx context.Context, id uuid.UUID, password string) error {
+func (s *Store) SetPassword(ctx context.Context, by audit.Actor, id uuid.UUID, password string, now time.Time) error {
 	operator, err := s.Find(ctx, id)
 	if err != nil {
 		return err
@@ -165,7 +170,10 @@ func (s *Store) SetPassword(ctx context.Context, id uuid.UUID, password string) 
 		if err != nil {
 			return err
 		}
-		return endAll(ctx, tx, id)
+		if _, err := endAll(ctx, tx, id); err != nil {
+			return err
+		}
+		return note(ctx, tx, by, "operator.set_password", operator, now, nil)
 	})
 	if err != nil {
 		return postgres.Fault(fmt.Errorf("set password: %w", err))
@@ -173,36 +181,73 @@ func (s *Store) SetPassword(ctx context.Context, id uuid.UUID, password string) 
 	return nil
 }
 
-// Disable keeps the operator from signing in and ends their sessions and
-// sign-in links at once. It is fault.Conflict for the last admin who is not
-// disabled, and does nothing to an operator who is.
-func (s *Store) Disable(ctx context.Context, id uuid.UUID, now time.Time) error {
-	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
-		// Locked, so that two admins cannot disable each other.
-		rows, _ := tx.Query(ctx, `
-			select id
-			from ops.operators
-			where role = 'admin' and disabled_at is null
-			order by id
-			for update`)
-		admins, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+// Edit changes an operator to n, whose Email and Password do not count. It takes
+// effect with the operator's next request. It is fault.Invalid with every bad
+// field, and fault.Conflict when the operator is by now another one than seen,
+// or the last admin who is not disabled and would not be one any more.
+func (s *Store) Edit(ctx context.Context, by audit.Actor, seen Operator, n NewOperator, now time.Time) (operator Operator, err error) {
+	n.Email, n.Password = seen.Email, ""
+	if bad := n.check(); bad != nil {
+		return Operator{}, fault.InvalidFields(bad)
+	}
+	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		before, last, err := lock(ctx, tx, seen.ID)
+		switch {
+		case err != nil:
+			return err
+		case before.Version() != seen.Version():
+			return fault.New(fault.Conflict, "Somebody else changed this operator while this page was open. Look at how it is now, and change it again if need be.")
+		case last && n.Role != RoleAdmin:
+			return lastAdmin()
+		}
+		operator, err = one[Operator](ctx, tx, `
+			update ops.operators o
+			set name = $2, role = $3, learner_id = $4, timezone = $5
+			where id = $1
+			returning`+operatorColumns,
+			seen.ID, n.Name, n.Role, n.LearnerID, n.Timezone)
 		if err != nil {
 			return err
 		}
-		if len(admins) == 1 && admins[0] == id {
-			return fault.New(fault.Conflict, "This is the only admin left. Make somebody else an admin first.")
+		if changes := before.changes(operator); len(changes) > 0 {
+			return note(ctx, tx, by, "operator.edit", operator, now, changes)
 		}
-		tag, err := tx.Exec(ctx, `
+		return nil
+	})
+	if err != nil {
+		return Operator{}, postgres.Fault(fmt.Errorf("edit operator: %w", err))
+	}
+	return operator, nil
+}
+
+// Disable keeps the operator from signing in and ends their sessions and
+// sign-in links at once. It is fault.Conflict for the last admin who is not
+// disabled and for operators who would disable themselves, and does nothing to an
+// operator who is.
+func (s *Store) Disable(ctx context.Context, by audit.Actor, id uuid.UUID, now time.Time) error {
+	if by.OperatorID != nil && *by.OperatorID == id {
+		return fault.New(fault.Conflict, "You cannot disable yourself. Another admin can.")
+	}
+	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, last, err := lock(ctx, tx, id)
+		switch {
+		case err != nil:
+			return err
+		case last:
+			return lastAdmin()
+		}
+		_, err = tx.Exec(ctx, `
 			update ops.operators
 			set disabled_at = coalesce(disabled_at, $2)
 			where id = $1`, id, now)
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return noOperator()
+		ended, err := endAll(ctx, tx, id)
+		if err != nil || operator.DisabledAt != nil {
+			return err
 		}
-		return endAll(ctx, tx, id)
+		return note(ctx, tx, by, "operator.disable", operator, now, map[string]any{"sessionsEnded": ended})
 	})
 	if err != nil {
 		return postgres.Fault(fmt.Errorf("disable operator: %w", err))
@@ -210,28 +255,87 @@ func (s *Store) Disable(ctx context.Context, id uuid.UUID, now time.Time) error 
 	return nil
 }
 
-// Enable lets a disabled operator sign in again.
-func (s *Store) Enable(ctx context.Context, id uuid.UUID) error {
-	tag, err := s.db.Exec(ctx, `
-		update ops.operators
-		set disabled_at = null
-		where id = $1`, id)
+// Enable lets a disabled operator sign in again; it does nothing to one who may.
+func (s *Store) Enable(ctx context.Context, by audit.Actor, id uuid.UUID, now time.Time) error {
+	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, _, err := lock(ctx, tx, id)
+		if err != nil || operator.DisabledAt == nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			update ops.operators
+			set disabled_at = null
+			where id = $1`, id)
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, by, "operator.enable", operator, now, nil)
+	})
 	if err != nil {
 		return postgres.Fault(fmt.Errorf("enable operator: %w", err))
-	}
-	if tag.RowsAffected() == 0 {
-		return noOperator()
 	}
 	return nil
 }
 
-// endAll ends the operator's sessions and open links.
-func endAll(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
-	if _, err := tx.Exec(ctx, `delete from ops.sessions where operator_id = $1`, id); err != nil {
-		return err
+// EndSessions signs the operator out everywhere, and says of how many sessions
+// that was the end. Their sign-in links stay good.
+func (s *Store) EndSessions(ctx context.Context, by audit.Actor, id uuid.UUID, now time.Time) (ended int64, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, err := found(one[Operator](ctx, tx, `
+			select`+operatorColumns+`
+			from ops.operators o
+			where o.id = $1`, id))
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `delete from ops.sessions where operator_id = $1`, id)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		ended = tag.RowsAffected()
+		return note(ctx, tx, by, "operator.end_sessions", operator, now, map[string]any{"sessionsEnded": ended})
+	})
+	if err != nil {
+		return 0, postgres.Fault(fmt.Errorf("end sessions: %w", err))
 	}
-	_, err := tx.Exec(ctx, `delete from ops.sign_in_links where operator_id = $1`, id)
-	return err
+	return ended, nil
+}
+
+// lock keeps others from changing the operator until the end of the transaction,
+// and says whether it is the last admin who may sign in.
+func lock(ctx context.Context, tx pgx.Tx, id uuid.UUID) (operator Operator, last bool, err error) {
+	// All admins are locked, in the same order by everybody: two of them cannot
+	// disable each other.
+	rows, _ := tx.Query(ctx, `
+		select`+operatorColumns+`
+		from ops.operators o
+		where o.id = $1 or (o.role = 'admin' and o.disabled_at is null)
+		order by o.id
+		for update`, id)
+	locked, err := pgx.CollectRows(rows, pgx.RowToStructByName[Operator])
+	if err != nil {
+		return Operator{}, false, err
+	}
+	at := slices.IndexFunc(locked, func(o Operator) bool { return o.ID == id })
+	if at < 0 {
+		return Operator{}, false, noOperator()
+	}
+	operator = locked[at]
+	return operator, operator.Role == RoleAdmin && operator.DisabledAt == nil && len(locked) == 1, nil
+}
+
+func lastAdmin() *fault.Error {
+	return fault.New(fault.Conflict, "This is the only admin left. Make somebody else an admin first.")
+}
+
+// endAll ends the operator's sessions, and says how many, and open links.
+func endAll(ctx context.Context, tx pgx.Tx, id uuid.UUID) (sessions int64, err error) {
+	tag, err := tx.Exec(ctx, `delete from ops.sessions where operator_id = $1`, id)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, `delete from ops.sign_in_links where operator_id = $1`, id)
+	return tag.RowsAffected(), err
 }
 
 // admit counts the attempt, or says how long it has to wait.
@@ -316,7 +420,10 @@ func (s *Store) signedIn(ctx context.Context, c credentials, rehashed string, tr
 			update ops.sign_in_failures
 			set failures = greatest(failures - 1, 0), blocked_until = null
 			where subject = $1`, address)
-		return err
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, audit.Operator(operator.ID, operator.Email), "operator.sign_in", operator, now, map[string]any{"via": "password", "ip": try.ip})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Operator{}, wrongCredentials()
@@ -327,18 +434,33 @@ func (s *Store) signedIn(ctx context.Context, c credentials, rehashed string, tr
 	return operator, nil
 }
 
-func (s *Store) insertLink(ctx context.Context, hash []byte, operatorID uuid.UUID, createdAt, expiresAt time.Time) error {
-	tag, err := s.db.Exec(ctx, `
-		insert into ops.sign_in_links (token_hash, operator_id, created_at, expires_at)
-		select $1, id, $3, $4
-		from ops.operators
-		where id = $2`,
-		hash, operatorID, createdAt, expiresAt)
+// insertLink makes earlier links of the operator worthless.
+func (s *Store) insertLink(ctx context.Context, by audit.Actor, hash []byte, operatorID uuid.UUID, createdAt, expiresAt time.Time) error {
+	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, err := found(one[Operator](ctx, tx, `
+			select`+operatorColumns+`
+			from ops.operators o
+			where o.id = $1`, operatorID))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			delete from ops.sign_in_links
+			where operator_id = $1 and used_at is null`, operatorID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			insert into ops.sign_in_links (token_hash, operator_id, created_at, expires_at)
+			values ($1, $2, $3, $4)`,
+			hash, operatorID, createdAt, expiresAt)
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, by, "operator.create_link", operator, createdAt, map[string]any{"expiresAt": expiresAt.UTC()})
+	})
 	if err != nil {
 		return postgres.Fault(fmt.Errorf("create sign-in link: %w", err))
-	}
-	if tag.RowsAffected() == 0 {
-		return noOperator()
 	}
 	return nil
 }
@@ -356,24 +478,30 @@ func (s *Store) linkedOperator(ctx context.Context, hash []byte, now time.Time) 
 	return operator, nil
 }
 
-func (s *Store) useLink(ctx context.Context, hash []byte, now time.Time) (Operator, error) {
-	operator, err := one[Operator](ctx, s.db, `
-		with used as (
-		  update ops.sign_in_links l
-		  set used_at = $2
-		  from ops.operators o
-		  where l.token_hash = $1 and l.used_at is null and l.expires_at > $2
-		    and o.id = l.operator_id and o.disabled_at is null
-		  returning l.operator_id
-		)
-		update ops.operators o
-		set last_sign_in_at = $2
-		from used
-		where o.id = used.operator_id
-		returning`+operatorColumns,
-		hash, now)
+func (s *Store) useLink(ctx context.Context, hash []byte, now time.Time) (operator Operator, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		operator, err = one[Operator](ctx, tx, `
+			with used as (
+			  update ops.sign_in_links l
+			  set used_at = $2
+			  from ops.operators o
+			  where l.token_hash = $1 and l.used_at is null and l.expires_at > $2
+			    and o.id = l.operator_id and o.disabled_at is null
+			  returning l.operator_id
+			)
+			update ops.operators o
+			set last_sign_in_at = $2
+			from used
+			where o.id = used.operator_id
+			returning`+operatorColumns,
+			hash, now)
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, audit.Operator(operator.ID, operator.Email), "operator.sign_in", operator, now, map[string]any{"via": "link"})
+	})
 	if err != nil {
-		return Operator{}, fmt.Errorf("use sign-in link: %w", err)
+		return Operator{}, postgres.Fault(fmt.Errorf("use sign-in link: %w", err))
 	}
 	return operator, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
 
@@ -17,7 +18,8 @@ func TestSweeper(t *testing.T) {
 	old := noon.Add(-SessionIdle)
 	for ip, at := range map[string]time.Time{here: old, elsewhere: old.Add(time.Second)} {
 		new(browser).start(t, s, ada, at)
-		if _, err := store.CreateLink(ctx, ada.ID, SessionIdle, at); err != nil {
+		invited := makeAdmin(t, store, ip+"@example.org")
+		if _, err := store.CreateLink(ctx, audit.CommandLine, invited.ID, SessionIdle, at); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := store.SignIn(ctx, ada.Email, "wrong", ip, at); err == nil {
@@ -38,7 +40,7 @@ func TestSweeper(t *testing.T) {
 		got[table] = count(t, tx, table)
 	}
 	// A failure counts for the account and for the address.
-	want := map[string]int{"ops.sessions": 1, "ops.sign_in_links": 1, "ops.sign_in_failures": 2, "ops.operators": 1}
+	want := map[string]int{"ops.sessions": 1, "ops.sign_in_links": 1, "ops.sign_in_failures": 2, "ops.operators": 3}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rows left (-want +got):\n%s", diff)
 	}
@@ -48,7 +50,7 @@ func TestSweeperRun(t *testing.T) {
 	pool := pgtest.Database(t)
 	store, _ := newStore(pool)
 	ada := makeAdmin(t, store, "ada@example.org")
-	if _, err := store.CreateLink(context.Background(), ada.ID, time.Hour, noon.AddDate(-10, 0, 0)); err != nil {
+	if _, err := store.CreateLink(context.Background(), audit.CommandLine, ada.ID, time.Hour, noon.AddDate(-10, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -19,7 +19,7 @@ const (
 
 	// A key can be used when it works or only rests: not while it is being looked
 	// into because the provider refused it.
-	isUsable = `(status in ('healthy', 'cooling') and (suspect is null or suspect in ('rate_limited', 'overloaded', 'provider_error')))`
+	isUsable = `(status in ('healthy', 'cooling') and (suspect is null or suspect not in ('invalid_key', 'permission', 'billing')))`
 
 	// A key broke when the provider said so and a check agreed.
 	isBroken = `(status in ('invalid', 'billing'))`

@@ -15,7 +15,7 @@ import (
 
 var (
 	keyStatuses = []string{"healthy", "healthy", "healthy", "cooling", "cooling", "invalid", "billing", "disabled"}
-	suspects    = []string{"", "", "rate_limited", "overloaded", "provider_error", "invalid_key", "permission", "billing"}
+	suspects    = []string{"", "", "rate_limited", "overloaded", "provider_error", "network", "timeout", "invalid_key", "permission", "billing"}
 	providers   = []string{"openai", "anthropic", "google", "my-ollama"}
 )
 

@@ -25,6 +25,10 @@ type Query struct {
 	Model     string // as requested: "openai/gpt-5-mini"
 	TeamID    *uuid.UUID
 	KeySource string // "user" or "fallback"
+
+	// TeamIDs are the teams to which whoever asks is limited; nil is no limit. It
+	// is never read from a URL.
+	TeamIDs []uuid.UUID
 }
 
 // Range is a choice of days that ends today.

@@ -45,6 +45,7 @@ func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
 			    and ($5 = '' or model = $5)
 			    and ($6::uuid is null or team_id = $6)
 			    and ($7 = '' or key_source = $7)
+			    and ($8::uuid[] is null or team_id = any ($8))
 			)
 			select day, provider, model,
 			       count(*) as attempts,
@@ -65,7 +66,7 @@ func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
 			       (select count(distinct run_id) from attempts) as runs
 			from attempts
 			group by day, provider, model`,
-			boundaries, q.From, q.To, q.Provider, q.Model, q.TeamID, q.KeySource)
+			boundaries, q.From, q.To, q.Provider, q.Model, q.TeamID, q.KeySource, q.TeamIDs)
 		if err != nil {
 			return err
 		}
@@ -91,8 +92,8 @@ type Team struct {
 	Name string
 }
 
-// Options returns what occurs in a query's days whatever its filters, in
-// alphabetical order, and what the filters are set to even if it does not occur.
+// Options returns what occurs in a query's days whatever its filters, in its
+// TeamIDs only, in alphabetical order, and what the filters are set to even if it does not occur.
 // It fails like Report.
 func (s *Store) Options(ctx context.Context, q Query) (Options, error) {
 	type option struct {
@@ -109,11 +110,12 @@ func (s *Store) Options(ctx context.Context, q Query) (Options, error) {
 			  select distinct provider, model, team_id
 			  from public.prompt_attempts
 			  where created_at >= $1 and created_at < $2
+			    and ($6::uuid[] is null or team_id = any ($6))
 			  union
 			  select $3::text, $4::text, $5::uuid
 			) used
 			left join public.teams on teams.id = used.team_id`,
-			q.From, q.To, q.Provider, q.Model, q.TeamID)
+			q.From, q.To, q.Provider, q.Model, q.TeamID, q.TeamIDs)
 		if err != nil {
 			return err
 		}
