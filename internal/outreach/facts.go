@@ -29,7 +29,7 @@ const (
 
 	// effectiveState is what Next says.
 	effectiveState = `
-		case when k.usable_for is not null then case when o.learner_id is null then '' else 'resolved' end
+		case when k.usable then case when o.learner_id is null then '' else 'resolved' end
 		     when o.state is null then 'new'
 		     when o.state = 'resolved' then 'reopened'
 		     when o.state = 'snoozed' and o.snoozed_until <= @now then 'reopened'
@@ -118,25 +118,26 @@ const facts = `,
 	    and (@ids::uuid[] is null or u.id = any(@ids))
 	    and (@teams::uuid[] is null or u.id in (select user_id from members where team_id = any(@teams)))
 	),
+	usable as materialized (select distinct user_id, provider from keys where usable),
+	lacking as materialized (
+	  select f.*, u.user_id is null as lacks -- a usable key for what was used
+	  from fallback f left join usable u using (user_id, provider)
+	),
 	facts as materialized (
 	  select l.id,
-	         coalesce(k.usable_for, '{}') as usable_for, coalesce(k.broken_for, '{}') as broken_for, k.broken_since,
-	         k.usable_for is not null as usable,
-	         coalesce(f.fallback_for, '{}') as fallback_for, coalesce(f.cost, 0) as cost, coalesce(f.unpriced, 0) as unpriced,
+	         coalesce(k.usable, false) as usable, coalesce(k.broken, false) as broken, k.broken_since,
+	         f.user_id is not null as fell_back, coalesce(f.lacks, false) as lacks, coalesce(f.cost, 0) as cost, coalesce(f.unpriced, 0) as unpriced,
 	         r.run_at, r.run_at is not null as active,
 	         o.state as stored, ` + effectiveState + ` as state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0) as revision
 	  from learners l
 	  left join (
-	    select user_id,
-	           array_agg(distinct provider) filter (where usable) as usable_for,
-	           array_agg(distinct provider) filter (where broken) as broken_for,
-	           min(status_at) filter (where broken) as broken_since
+	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
 	    from keys
 	    group by user_id
 	  ) k on k.user_id = l.id
 	  left join (
-	    select user_id, array_agg(provider order by provider) as fallback_for, sum(cost) as cost, sum(unpriced)::bigint as unpriced
-	    from fallback
+	    select user_id, bool_or(lacks) as lacks, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+	    from lacking
 	    group by user_id
 	  ) f on f.user_id = l.id
 	  left join active r on r.user_id = l.id
@@ -194,12 +195,11 @@ const matching = `,
 	          when 'contacted' then state = 'contacted'
 	          when 'snoozed' then state = 'snoozed'
 	          when 'resolved' then state = 'resolved'
-	          when 'without' then case when @provider = '' then not usable else not @provider = any(usable_for) end
-	          when 'active' then active and case when @provider = '' then not usable else not @provider = any(usable_for) end
-	          when 'with' then case when @provider = '' then usable else @provider = any(usable_for) end
-	          when 'broken' then case when @provider = '' then broken_for <> '{}' else @provider = any(broken_for) end
-	          when 'fallback' then case when @provider = '' then not fallback_for <@ usable_for
-	                                    else @provider = any(fallback_for) and not @provider = any(usable_for) end
+	          when 'without' then case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'active' then active and case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'with' then case when @provider = '' then usable else exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'broken' then case when @provider = '' then broken else exists (select from keys k where k.user_id = f.id and k.provider = @provider and k.broken) end
+	          when 'fallback' then case when @provider = '' then lacks else exists (select from lacking k where k.user_id = f.id and k.provider = @provider and k.lacks) end
 	          else true
 	        end
 	    and (@search = '' or exists (
@@ -215,8 +215,9 @@ func written(f string) string {
 	return `
 	  select f.id, coalesce(u.email, '') as email, ` + learnerName + ` as name,
 	         array(select t.name from members m join public.teams t on t.id = m.team_id where m.user_id = f.id order by lower(t.name), t.id) as teams,
-	         f.usable_for as usable, f.broken_for as broken, f.broken_since,
-	         array(select p from unnest(f.fallback_for) p where p <> all(f.usable_for)) as needs,
+	         array(select k.provider from usable k where k.user_id = f.id order by 1) as usable,
+	         array(select distinct k.provider from keys k where k.user_id = f.id and k.broken order by 1) as broken, f.broken_since,
+	         array(select k.provider from lacking k where k.user_id = f.id and k.lacks order by 1) as needs,
 	         f.active, f.run_at as last_run_at, f.cost, f.unpriced,
 	         f.state, case when f.state = f.stored then f.state_at end as state_at,
 	         case when f.state = 'snoozed' then f.snoozed_until end as until, f.nudged_at, f.revision

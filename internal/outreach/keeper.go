@@ -109,7 +109,7 @@ func (s *Store) settleSome(ctx context.Context, now time.Time) (changed int, err
 			return err
 		}
 		rows, err := tx.Query(ctx, src.sql+`
-			select id, stored, snoozed_until as until, usable, broken_for <> '{}' as broken, state_at
+			select id, stored, snoozed_until as until, usable, broken, state_at
 			from facts
 			where state <> coalesce(stored, '')
 			order by id
@@ -173,29 +173,28 @@ func (s *Store) snapshot(ctx context.Context, now time.Time) error {
 		  union all
 		  select m.team_id, f.* from members m join facts f on f.id = m.user_id
 		),
-		providers as (
-		  select provider from keys union select provider from fallback
-		),
 		sizes as (
-		  select team_id, count(*) as learners from groups group by team_id
-		  union all
-		  select null, 0 where not exists (select from facts)
-		),
-		counts as (
-		  select team_id, 'any' as provider,
-		         count(*) filter (where usable) as usable, count(*) filter (where broken_for <> '{}') as broken,
-		         count(*) filter (where active and not usable) as active_without
+		  select team_id, count(*) as learners, count(*) filter (where usable) as usable, count(*) filter (where broken) as broken,
+		         count(*) filter (where active) as active, count(*) filter (where active and not usable) as active_without
 		  from groups group by team_id
 		  union all
-		  select g.team_id, p.provider,
-		         count(*) filter (where p.provider = any(usable_for)), count(*) filter (where p.provider = any(broken_for)),
-		         count(*) filter (where active and not p.provider = any(usable_for))
-		  from groups g cross join providers p group by g.team_id, p.provider
+		  select null, 0, 0, 0, 0, 0 where not exists (select from facts)
+		),
+		per_key as (
+		  select user_id, provider, bool_or(usable) as usable, bool_or(broken) as broken from keys group by user_id, provider
+		),
+		counts as (
+		  select g.team_id, k.provider, count(*) filter (where k.usable) as usable, count(*) filter (where k.broken) as broken,
+		         count(*) filter (where k.usable and g.active) as active_with
+		  from groups g join per_key k on k.user_id = g.id
+		  group by g.team_id, k.provider
 		)
 		insert into ops.key_health_days (day, team_id, provider, learners, usable, broken, active_without, counted_at, demo)
-		select @day::text::date, s.team_id, coalesce(c.provider, 'any'), s.learners, coalesce(c.usable, 0), coalesce(c.broken, 0), coalesce(c.active_without, 0),
-		       @now, exists (select from ops.demo_records)
-		from sizes s left join counts c on c.team_id is not distinct from s.team_id
+		select @day::text::date, s.team_id, c.provider, s.learners, c.usable, c.broken, s.active - c.active_with, @now::timestamptz, exists (select from ops.demo_records)
+		from sizes s join counts c on c.team_id is not distinct from s.team_id
+		union all
+		select @day::text::date, team_id, 'any', learners, usable, broken, active_without, @now, exists (select from ops.demo_records)
+		from sizes
 		on conflict (day, team_id, provider) do nothing`, src.with(pgx.NamedArgs{"day": day}))
 	return postgres.Fault(err)
 }

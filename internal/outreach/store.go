@@ -66,10 +66,10 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 			           count(*) filter (where not usable) as without,
 			           count(*) filter (where active) as active,
 			           count(*) filter (where active and not usable) as active_without,
-			           count(*) filter (where broken_for <> '{}') as broken,
+			           count(*) filter (where broken) as broken,
 			           min(broken_since) as broken_since,
 			           coalesce(sum(cost), 0) as cost, coalesce(sum(unpriced), 0)::bigint as unpriced,
-			           count(*) filter (where fallback_for <> '{}') as on_fallback,
+			           count(*) filter (where fell_back) as on_fallback,
 			           count(*) filter (where state = 'new') as new,
 			           count(*) filter (where state = 'contacted') as contacted,
 			           count(*) filter (where state = 'snoozed') as snoozed,
@@ -80,14 +80,21 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 			    select provider, sum("with")::int as "with", sum(broken)::int as broken, sum(fallback)::int as fallback,
 			           sum(cost) as cost, sum(unpriced)::bigint as unpriced
 			    from (
-			      select unnest(usable_for) as provider, 1 as "with", 0 as broken, 0 as fallback, 0::numeric as cost, 0::bigint as unpriced from facts
+			      select k.provider, count(*) as "with", 0::bigint as broken, 0::bigint as fallback, 0::numeric as cost, 0::numeric as unpriced
+			      from usable k join facts f on f.id = k.user_id
+			      group by k.provider
 			      union all
-			      select unnest(broken_for), 0, 1, 0, 0, 0 from facts
+			      select k.provider, 0, count(distinct k.user_id), 0, 0, 0
+			      from keys k join facts f on f.id = k.user_id
+			      where k.broken
+			      group by k.provider
 			      union all
-			      select b.provider, 0, 0, case when b.provider = any(f.usable_for) then 0 else 1 end, b.cost, b.unpriced
-			      from fallback b join facts f on f.id = b.user_id
+			      select k.provider, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)
+			      from lacking k join facts f on f.id = k.user_id
+			      group by k.provider
 			    ) parts
-			    group by provider) x),
+			    group by provider
+			    having sum("with") + sum(broken) + sum(fallback) > 0 or sum(cost) > 0 or sum(unpriced) > 0) x),
 			  (select coalesce(jsonb_agg(x order by x.active_without desc, x.cost desc, lower(x.name), x.team_id), '[]') from (
 			    select * from by_team order by active_without desc, cost desc, lower(name), team_id limit @team_limit) x),
 			  (select count(*) from by_team),
