@@ -20,6 +20,10 @@ const (
 	flashBudgetsSaved  = "budgets-saved" // and which limits, from what to what: "?dailyUsd=25&dailyUsd=30"
 	flashBudgetsSame   = "budgets-same"
 
+	flashOutreach      = "outreach" // and what was done with how many: "?verb=contacted&done=3"
+	flashNobodyChosen  = "nobody-chosen"
+	flashMessagesSaved = "messages-saved"
+
 	flashOperatorSaved    = "operator-saved"
 	flashOperatorDisabled = "operator-disabled"
 	flashOperatorEnabled  = "operator-enabled"
@@ -33,13 +37,27 @@ const (
 	flashMemberRemoved    = "member-removed"
 	flashMemberLeads      = "member-leads"
 	flashMemberLeadsNot   = "member-leads-not"
+	flashChannelSaved     = "channel-saved"
+	flashChannelSame      = "channel-same"
+	flashTestSent         = "test-sent"
+	flashTestFailed       = "test-failed"
+	flashSendingAgain     = "sending-again"
 )
 
 var flashes = map[string]views.Flash{
 	flashPasswordSaved: {Kind: "success", Text: "Your password is saved. Other browsers in which you were signed in are signed out."},
 	flashDemoCleared:   {Kind: "success", Text: "The demo data is gone. Add a real fallback key with promptops key add."},
 	flashBudgetsSaved:  {Kind: "success", Text: "Saved, for every run that starts from now on."},
+	flashChannelSaved:  {Kind: "success", Text: "Saved, for everything that is sent from now on. Send a test to see whether it works."},
+	flashChannelSame:   {Kind: "info", Text: "Nothing was changed: the channel is set up like that already."},
+	flashTestSent:      {Kind: "success", Text: "The test notification was taken by the other side. Look whether it has arrived."},
+	flashTestFailed:    {Kind: "error", Text: "The test notification was not sent. The reason stands under Deliveries, in the first line."},
+	flashSendingAgain:  {Kind: "success", Text: "It is queued again, and sent within seconds."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
+
+	flashOutreach:      {Kind: "success"},
+	flashNobodyChosen:  {Kind: "warning", Text: "Nobody was chosen: tick the learners in the list first."},
+	flashMessagesSaved: {Kind: "success", Text: "Saved. New nudges begin with these texts."},
 
 	flashOperatorSaved:    {Kind: "success", Text: "Saved. It takes effect with the operator’s next click."},
 	flashOperatorDisabled: {Kind: "success", Text: "Disabled, and signed out everywhere."},
@@ -71,6 +89,13 @@ func takeFlash(c echo.Context) *views.Flash {
 	flash, ok := flashes[name]
 	if !ok {
 		return nil
+	}
+	if name == flashOutreach {
+		counts, _ := url.ParseQuery(numbers)
+		flash.Text = views.OutreachDone(counts)
+		if counts.Get("done") == "0" {
+			flash.Kind = "warning"
+		}
 	}
 	if name == flashBudgetsSaved {
 		changes, _ := url.ParseQuery(numbers)

@@ -58,26 +58,39 @@ var permissions = map[string][5]outcome{
 	"POST /playground": {toSignIn, toSignIn, forbidden, open},
 	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
 
+	"GET /keys/health":              {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health.csv":          {toSignIn, toSignIn, forbidden, open, open},
+	"POST /keys/health/actions":     {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health/learners/:id": {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is nobody
+	"GET /keys/health/nudge":        {toSignIn, toSignIn, forbidden, open, open},
+	"POST /keys/health/nudge":       {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health/settings":     {toSignIn, toSignIn, forbidden, forbidden, open},
+	"POST /keys/health/settings":    {toSignIn, toSignIn, forbidden, forbidden, open},
+
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
 
-	"GET /settings/operators":                   {toSignIn, toSignIn, forbidden, open},
-	"POST /settings/operators":                  {toSignIn, toSignIn, forbidden, open},
-	"GET /settings/operators/:id":               {toSignIn, toSignIn, forbidden, absent}, // ":id" is nobody's
-	"POST /settings/operators/:id":              {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/operators/:id/link":         {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/operators/:id/disable":      {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/operators/:id/enable":       {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/operators/:id/end-sessions": {toSignIn, toSignIn, forbidden, absent},
-	"GET /settings/teams":                       {toSignIn, toSignIn, forbidden, open},
-	"POST /settings/teams":                      {toSignIn, toSignIn, forbidden, open},
-	"GET /settings/teams/:id":                   {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/teams/:id/name":             {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/teams/:id/sharing":          {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/teams/:id/members":          {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/teams/:id/members/:learner": {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/teams/:id/delete":           {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/operators":                      {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/operators":                     {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/operators/:id":                  {toSignIn, toSignIn, forbidden, absent}, // ":id" is nobody's
+	"POST /settings/operators/:id":                 {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/link":            {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/disable":         {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/enable":          {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/operators/:id/end-sessions":    {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/teams":                          {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/teams":                         {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/teams/:id":                      {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/name":                {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/sharing":             {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/members":             {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/members/:learner":    {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/teams/:id/delete":              {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/channels":                       {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none
+	"POST /settings/channels/:channel/test":        {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/channels/deliveries/:id/again": {toSignIn, toSignIn, forbidden, absent}, // nor is ":id" a delivery
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {

@@ -18,6 +18,8 @@ import (
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
@@ -30,24 +32,27 @@ import (
 
 // Server is what the handlers need. Every field is required unless it says so.
 type Server struct {
-	Accounts  *account.Store
-	Sessions  *account.Sessions
-	Teams     *team.Store
-	Learners  *learner.Store
-	Verifier  *learner.Verifier
-	Runner    *run.Runner
-	Providers *provider.Registry
-	Prices    *price.Prices
-	Budgets   *run.BudgetStore
-	Usage     *usage.Store
-	History   *history.Store
-	Demo      *demo.Store
-	Metrics   *telemetry.Metrics
-	Assets    *static.Assets
-	Ready     func(ctx context.Context) error // nil: the database answers and is migrated
-	Log       *slog.Logger
-	Now       func() time.Time
-	Zone      *time.Location // of operators who chose none
+	Accounts      *account.Store
+	Sessions      *account.Sessions
+	Teams         *team.Store
+	Learners      *learner.Store
+	Verifier      *learner.Verifier
+	Runner        *run.Runner
+	Providers     *provider.Registry
+	Prices        *price.Prices
+	Budgets       *run.BudgetStore
+	Usage         *usage.Store
+	History       *history.Store
+	Demo          *demo.Store
+	Outreach      *outreach.Store
+	Channels      *notify.Store
+	Notifications *notify.Dispatcher
+	Metrics       *telemetry.Metrics
+	Assets        *static.Assets
+	Ready         func(ctx context.Context) error // nil: the database answers and is migrated
+	Log           *slog.Logger
+	Now           func() time.Time
+	Zone          *time.Location // of operators who chose none
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

@@ -24,6 +24,8 @@ import (
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
@@ -90,6 +92,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 	providers := provider.NewRegistry(provider.NewHTTPClient(), nil)
 	providers.UseSandbox(s.Sandbox.URL)
 
+	channels := notify.NewStore(s.DB, keyRing, notify.Options{AllowPrivate: true})
 	server := httptest.NewUnstartedServer(nil)
 	s.URL = "http://" + server.Listener.Addr().String()
 	s.Server = &handlers.Server{
@@ -103,6 +106,8 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
+		Outreach: outreach.NewStore(s.DB, postgres.NewReader(s.DB), time.UTC),
+		Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,

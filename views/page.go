@@ -76,7 +76,7 @@ var navigation = []navGroup{
 		{"User Activity", "/activity", "activity", false},
 	}},
 	{"Keys", []navLink{
-		{"Key Health", "/keys/health", "key", false},
+		{"Key Health", "/keys/health", "key", true},
 		{"Fallback Keys", "/keys/fallback", "key", false},
 	}},
 	{"Operations", []navLink{

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/promptcademy/promptops/internal/key"
+	"github.com/promptcademy/promptops/internal/notify"
 )
 
 // rewrapBatch is small: nodes look up anew what they remember after each.
@@ -16,7 +15,7 @@ const rewrapBatch = 100
 
 func rewrap(ctx context.Context, p *program, args []string) error {
 	set := p.flags("rewrap", "[--dry-run] [--json]", `Seals stored provider keys anew under the first master key of PROMPTOPS_MASTER_KEYS, learners' own and
-fallback keys, so that the other master keys can be dropped. Nodes may go on running, and it may be
+fallback keys, and what is sealed of notification channels, so that the other master keys can be dropped. Nodes may go on running, and it may be
 interrupted and repeated. A key that does not open is named and left as it is.
 Exit code 0: all stored keys open with the first master key alone.`)
 	dryRun := set.Bool("dry-run", false, "change nothing; say how many would be sealed anew, with exit code 1 if there are any")
@@ -29,12 +28,15 @@ Exit code 0: all stored keys open with the first master key alone.`)
 		return err
 	}
 	defer f.close()
-	store := key.NewStore(f.pool, f.ring)
+	store, channels := key.NewStore(f.pool, f.ring), notify.NewStore(f.pool, f.ring, f.notifyOptions())
 	var result key.Rewrapped
+	var sealed notify.Rewrapped
 	if *dryRun {
-		result, err = store.Survey(ctx)
-	} else {
-		result, err = store.Rewrap(ctx, rewrapBatch, p.everySecond("Sealed anew: %d, to go: %d\n"))
+		if result, err = store.Survey(ctx); err == nil {
+			sealed, err = channels.Survey(ctx)
+		}
+	} else if result, err = store.Rewrap(ctx, rewrapBatch, p.everySecond("Sealed anew: %d, to go: %d\n")); err == nil {
+		sealed, err = channels.Rewrap(ctx)
 	}
 	if err != nil {
 		if result.Resealed > 0 {
@@ -42,7 +44,7 @@ Exit code 0: all stored keys open with the first master key alone.`)
 		}
 		return err
 	}
-	return p.rewrapped(result, f.ring.First(), *dryRun, *asJSON)
+	return p.rewrapped(rewrapResultOf(result, sealed, f.ring.First(), *dryRun), *asJSON)
 }
 
 // everySecond returns a progress function that is silent for the first second,
@@ -68,20 +70,33 @@ type rewrapResult struct {
 }
 
 type brokenKey struct {
-	Table   string    `json:"table"`
-	ID      uuid.UUID `json:"id"`
-	Problem string    `json:"problem"`
+	Table   string `json:"table"`
+	ID      string `json:"id"`
+	Problem string `json:"problem"`
+}
+
+// rewrapResultOf counts provider keys and what is sealed of channels together.
+func rewrapResultOf(keys key.Rewrapped, channels notify.Rewrapped, masterKey uint32, dryRun bool) rewrapResult {
+	r := rewrapResult{
+		masterKey, dryRun, keys.Stored + channels.Stored, keys.Resealed + channels.Resealed, keys.Left + channels.Left, []brokenKey{},
+	}
+	for _, b := range keys.Broken {
+		r.Broken = append(r.Broken, brokenKey{b.Table, b.ID.String(), b.Problem.Error()})
+	}
+	for _, b := range channels.Broken {
+		r.Broken = append(r.Broken, brokenKey{b.Place.Table, b.Place.Row + "." + b.Place.Column, b.Problem.Error()})
+	}
+	return r
 }
 
 // rewrapped tells the result, and is an error unless nothing is left to do.
-func (p *program) rewrapped(r key.Rewrapped, masterKey uint32, dryRun, asJSON bool) error {
-	result := rewrapResult{masterKey, dryRun, r.Stored, r.Resealed, r.Left, []brokenKey{}}
+func (p *program) rewrapped(r rewrapResult, asJSON bool) error {
+	masterKey, dryRun := r.MasterKey, r.DryRun
 	for _, b := range r.Broken {
-		fmt.Fprintf(p.stderr, "%s %s does not open: %v.\n", b.Table, b.ID, b.Problem)
-		result.Broken = append(result.Broken, brokenKey{b.Table, b.ID, b.Problem.Error()})
+		fmt.Fprintf(p.stderr, "%s %s does not open: %s.\n", b.Table, b.ID, b.Problem)
 	}
 	if asJSON {
-		if err := json.NewEncoder(p.stdout).Encode(result); err != nil {
+		if err := json.NewEncoder(p.stdout).Encode(r); err != nil {
 			return err
 		}
 	} else if !dryRun {

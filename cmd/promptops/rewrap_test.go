@@ -86,7 +86,7 @@ func TestRewrapOfABrokenKey(t *testing.T) {
 	out := promptops(t, env, "", "rewrap", "--json").exits(t, 1, "ops.fallback_keys "+broken.String()+" does not open").hides(t, secret, ring)
 	var result rewrapResult
 	must(t, json.Unmarshal([]byte(out.stdout), &result))
-	if result.Resealed != 1 || result.Left != 0 || len(result.Broken) != 1 || result.Broken[0].ID != broken || result.Broken[0].Table != "ops.fallback_keys" {
+	if result.Resealed != 1 || result.Left != 0 || len(result.Broken) != 1 || result.Broken[0].ID != broken.String() || result.Broken[0].Table != "ops.fallback_keys" {
 		t.Errorf("got %+v", result)
 	}
 	promptops(t, env, "", "rewrap").exits(t, 1, broken.String(), "Sealed anew under master key 2: 0 of 2")

@@ -25,6 +25,8 @@ import (
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
+	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -91,6 +93,16 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err := keyStore.CheckRing(ctx); err != nil {
 		return err
 	}
+	channels := notify.NewStore(f.pool, f.ring, f.notifyOptions())
+	if err := channels.CheckRing(ctx); err != nil {
+		return err
+	}
+	for _, first := range firstChannels(cfg) {
+		if err := channels.Seed(ctx, first, time.Now()); err != nil {
+			return err
+		}
+	}
+	dispatcher := notify.NewDispatcher(channels, log)
 	uses := key.NewUses(keyStore, log)
 	teardown.add("key uses", func() error { return uses.Flush(context.Background()) })
 	cooling := key.NewCoolings(keyStore, log)
@@ -150,6 +162,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	providers.UseSandbox(box.URL)
 
+	outreachStore := outreach.NewStore(f.pool, postgres.NewReader(f.pool), cfg.Zone())
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
@@ -185,6 +198,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Observe: observe, Stopping: stopping,
 		},
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
@@ -231,6 +245,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return months.Run(ctx) })
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
+	loops.Go(func() error { return outreach.NewKeeper(outreachStore, log).Run(ctx) })
+	loops.Go(func() error { return dispatcher.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })
 	return loops.Wait()
@@ -331,6 +347,27 @@ func firstBudgets(cfg config.Config) run.Budgets {
 	b := run.Budgets{RunsPerMinute: cfg.RunsPerMinute, ConcurrentRuns: cfg.ConcurrentRuns, FallbackMaxTokens: run.DefaultFallbackMaxTokens}
 	b.DailyUSD, b.LearnerDailyUSD = dollars(cfg.DailyBudgetUSD), dollars(cfg.LearnerDailyBudgetUSD)
 	return b
+}
+
+// firstChannels are where notifications go until somebody sets them up.
+func firstChannels(cfg config.Config) []notify.Setup {
+	var first []notify.Setup
+	if server, ok := cfg.MailServer(); ok {
+		first = append(first, notify.Setup{
+			Channel: notify.Email, Enabled: true, Host: server.Host, Port: server.Port, Security: server.Security,
+			Username: server.Username, Secret: notify.Secret(server.Password), From: cfg.MailFrom, To: cfg.MailTo,
+		})
+	}
+	if cfg.SlackWebhook != "" {
+		first = append(first, notify.Setup{Channel: notify.Slack, Enabled: true, Address: notify.Secret(cfg.SlackWebhook)})
+	}
+	return first
+}
+
+// notifyOptions let webhooks lead to this machine and private networks only
+// where the database is our own too: on a machine that somebody tries things out.
+func (f *foundation) notifyOptions() notify.Options {
+	return notify.Options{AllowPrivate: f.config.Embedded()}
 }
 
 // dollars reads an amount that config.Load has checked; empty is no limit.

@@ -54,6 +54,11 @@ type Config struct {
 	DeepSeekBaseURL   string `env:"DEEPSEEK_BASE_URL" provider:"deepseek"`
 	XAIBaseURL        string `env:"XAI_BASE_URL" provider:"xai"`
 
+	SlackWebhook string   `env:"SLACK_WEBHOOK_URL" secret:"whole"`
+	SMTP         string   `env:"SMTP_URL" secret:"url"`
+	MailFrom     string   `env:"PROMPTOPS_MAIL_FROM"`
+	MailTo       []string `env:"PROMPTOPS_MAIL_TO"`
+
 	MetricsListen string `env:"PROMPTOPS_METRICS_LISTEN"`
 	MetricsToken  string `env:"PROMPTOPS_METRICS_TOKEN" secret:"whole"`
 	OTLPURL       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
@@ -176,6 +181,7 @@ func (c *Config) normalise() {
 			field.SetString(strings.TrimRight(strings.TrimSpace(field.String()), "/"))
 		}
 	})
+	c.SlackWebhook, c.SMTP, c.MailFrom = strings.TrimSpace(c.SlackWebhook), strings.TrimSpace(c.SMTP), strings.TrimSpace(c.MailFrom)
 	for i, origin := range c.CORSOrigins {
 		c.CORSOrigins[i] = strings.TrimRight(strings.TrimSpace(origin), "/")
 	}
@@ -231,6 +237,7 @@ func (c Config) check() []error {
 	}
 	limit("PROMPTOPS_RUNS_PER_MINUTE", c.RunsPerMinute, 600)
 	limit("PROMPTOPS_CONCURRENT_RUNS", c.ConcurrentRuns, 1000)
+	c.checkChannels(bad)
 	for _, cidr := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(strings.TrimSpace(cidr)); err != nil {
 			bad("PROMPTOPS_TRUSTED_PROXIES", "%q is not an address range; write it like 10.0.0.0/8", cidr)

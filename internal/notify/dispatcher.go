@@ -213,7 +213,11 @@ func (d *Dispatcher) attempt(ctx context.Context, setup Setup, c claimed, now ti
 	cancel()
 	o := outcome{claimed: c, decision: decide(c.Delivery, note, err, now), at: now.Add(time.Since(began))}
 	if err != nil {
-		if f, ok := errors.AsType[*Failure](err); ok && f.Everybody {
+		f, ok := errors.AsType[*Failure](err)
+		switch {
+		case !ok:
+			d.log.ErrorContext(ctx, "notification_broken", "source", "notify", "delivery", c.ID, "error", err)
+		case f.Everybody:
 			o.trouble = f.Words
 		}
 		d.log.WarnContext(ctx, "notification_not_sent", "source", "notify", "delivery", c.ID, "channel", c.Channel, "purpose", c.Purpose,

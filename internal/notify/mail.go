@@ -41,19 +41,19 @@ func (m mailer) Send(ctx context.Context, d Delivery) (note string, err error) {
 	}
 	err = m.post(ctx, d, to)
 	if len(to) == 1 || !refusesRecipient(err) {
-		return "", m.failure(err)
+		return "", m.failure(err, to)
 	}
 	// One bad address must not keep a warning from everybody else. Nobody has got
 	// anything yet, so it goes to each by themselves.
 	var refused []string
 	for _, one := range to {
-		if one := m.post(ctx, d, []string{one}); one != nil {
-			err = one
-			refused = append(refused, m.failure(one).Error())
+		if problem := m.post(ctx, d, []string{one}); problem != nil {
+			err = problem
+			refused = append(refused, m.failure(problem, []string{one}).Error())
 		}
 	}
 	if len(refused) == len(to) {
-		return "", m.failure(err)
+		return "", m.failure(err, to)
 	}
 	return strings.Join(refused, " "), nil
 }
@@ -63,7 +63,7 @@ func (m mailer) post(ctx context.Context, d Delivery, to []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := m.client()
+	client, err := m.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -99,14 +99,18 @@ func (m mailer) compose(d Delivery, to []string) (*gomail.Msg, error) {
 	return message, nil
 }
 
-func (m mailer) client() (*gomail.Client, error) {
+func (m mailer) client(ctx context.Context) (*gomail.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if m.opts.TLS != nil {
 		config = m.opts.TLS.Clone()
 	}
 	config.ServerName = m.setup.Host
+	patience := mailTimeout // the library heeds ctx only until it is connected
+	if end, ends := ctx.Deadline(); ends {
+		patience = max(min(patience, time.Until(end)), time.Millisecond)
+	}
 	options := []gomail.Option{
-		gomail.WithPort(m.setup.Port), gomail.WithTimeout(mailTimeout), gomail.WithTLSConfig(config),
+		gomail.WithPort(m.setup.Port), gomail.WithTimeout(patience), gomail.WithTLSConfig(config),
 		gomail.WithHELO(m.greeting()), gomail.WithoutNoop(),
 	}
 	switch m.setup.Security {
@@ -126,7 +130,7 @@ func (m mailer) client() (*gomail.Client, error) {
 	}
 	client, err := gomail.NewClient(m.setup.Host, options...)
 	if err != nil {
-		return nil, &Failure{Words: "The mail server cannot be used as it is set up: " + quoted(err.Error(), m.setup.Secret) + ".", Permanent: true, Everybody: true}
+		return nil, &Failure{Words: "The mail server cannot be used as it is set up: " + quoted(err.Error(), m.setup.secrets()...) + ".", Permanent: true, Everybody: true}
 	}
 	return client, nil
 }
@@ -145,7 +149,7 @@ func refusesRecipient(err error) bool {
 
 // failure says in words what the mail server has against it. Replies that begin
 // with 5 are final, RFC 5321 4.2.1; 4 means later.
-func (m mailer) failure(err error) error {
+func (m mailer) failure(err error, to []string) error {
 	if err == nil {
 		return nil
 	}
@@ -155,9 +159,9 @@ func (m mailer) failure(err error) error {
 	server := net.JoinHostPort(m.setup.Host, fmt.Sprint(m.setup.Port))
 	said := func(err error) string {
 		if reply, ok := errors.AsType[*textproto.Error](err); ok {
-			return quoted(reply.Error(), m.setup.Secret)
+			return quoted(reply.Error(), m.setup.secrets()...)
 		}
-		return quoted(err.Error(), m.setup.Secret)
+		return quoted(err.Error(), m.setup.secrets()...)
 	}
 	code := 0
 	if reply, ok := errors.AsType[*textproto.Error](err); ok {
@@ -165,10 +169,11 @@ func (m mailer) failure(err error) error {
 	}
 	if refused, ok := errors.AsType[*gomail.SendError](err); ok {
 		code = refused.ErrorCode()
-		words := quoted(strings.TrimSpace(strings.Split(strings.TrimPrefix(refused.Error(), refused.Reason.String()+":"), ", affected")[0]), m.setup.Secret)
+		reply, _, _ := strings.Cut(strings.TrimPrefix(refused.Error(), refused.Reason.String()+":"), ", affected")
+		words := quoted(strings.ReplaceAll(reply, `"`, ""), m.setup.secrets()...)
 		switch refused.Reason {
 		case gomail.ErrSMTPRcptTo:
-			return &Failure{Words: fmt.Sprintf("The mail server does not take the recipient: %s.", words), Permanent: code >= 500}
+			return &Failure{Words: fmt.Sprintf("The mail server does not take %s: %s.", strings.Join(to, ", "), words), Permanent: code >= 500}
 		case gomail.ErrSMTPMailFrom:
 			return &Failure{Words: fmt.Sprintf("The mail server does not take the sender: %s.", words), Permanent: code >= 500, Everybody: true}
 		case gomail.ErrSMTPData, gomail.ErrSMTPDataClose:

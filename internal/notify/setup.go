@@ -128,6 +128,15 @@ func (s Setup) MaskedAddress() string {
 	return masked + Kept
 }
 
+// secrets are what must not be shown, also if somebody else says it.
+func (s Setup) secrets() []Secret {
+	all := []Secret{s.Address, s.Secret}
+	if u, err := url.Parse(string(s.Address)); err == nil && len(u.Path) > 1 {
+		all = append(all, Secret(u.RequestURI()), Secret(u.Path))
+	}
+	return all
+}
+
 // host is where a URL leads.
 func (s Setup) host() string {
 	u, err := url.Parse(string(s.Address))

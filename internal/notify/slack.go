@@ -100,7 +100,7 @@ func (s slack) failure(status int, said string, after time.Duration) *Failure {
 	said = strings.TrimSpace(said)
 	words, known := slackSays[said]
 	if !known {
-		words = "it said " + quoted(said, s.setup.Address)
+		words = "it said " + quoted(said, s.setup.secrets()...)
 	}
 	words = fmt.Sprintf("Slack did not take it (status %d): %s.", status, words)
 	switch {

@@ -89,11 +89,11 @@ func webFailure(name string, err error, setup Setup) *Failure {
 	case errors.Is(err, errNotPublic):
 		return &Failure{Words: fmt.Sprintf("Nothing was sent to %s: %v.", name, errNotPublic), Permanent: true, Everybody: true}
 	case unknown.in(err):
-		return &Failure{Words: fmt.Sprintf("The certificate of %s is not to be trusted: %s.", name, quoted(err.Error(), setup.Address, setup.Secret)), Everybody: true}
+		return &Failure{Words: fmt.Sprintf("The certificate of %s is not to be trusted: %s.", name, quoted(err.Error(), setup.secrets()...)), Everybody: true}
 	case isTimeout(err):
 		return &Failure{Words: fmt.Sprintf("No answer from %s in time.", name), Everybody: true}
 	}
-	return &Failure{Words: fmt.Sprintf("No answer from %s: %s.", name, quoted(err.Error(), setup.Address, setup.Secret)), Everybody: true}
+	return &Failure{Words: fmt.Sprintf("No answer from %s: %s.", name, quoted(err.Error(), setup.secrets()...)), Everybody: true}
 }
 
 // retryAfter reads the header, in seconds or as a date, RFC 9110 10.2.3; never

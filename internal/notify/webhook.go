@@ -52,7 +52,7 @@ func (w webhook) Send(ctx context.Context, d Delivery) (note string, err error) 
 	if status >= 200 && status < 300 {
 		return "", nil
 	}
-	f := &Failure{Words: fmt.Sprintf("The webhook’s server did not take it (status %d): it said %s.", status, quoted(said, w.setup.Address, w.setup.Secret)), Everybody: true, After: after}
+	f := &Failure{Words: fmt.Sprintf("The webhook’s server did not take it (status %d): it said %s.", status, quoted(said, w.setup.secrets()...)), Everybody: true, After: after}
 	switch {
 	case status >= 300 && status < 400:
 		f.Words = fmt.Sprintf("The webhook’s server wants it sent elsewhere (status %d), which is not done: set the new address on Settings → Channels.", status)

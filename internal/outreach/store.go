@@ -174,6 +174,25 @@ func allFound(ids []uuid.UUID, found map[uuid.UUID]Learner) error {
 
 var errNoLearner = fault.New(fault.NotFound, "There is no such learner among those that you see here.")
 
+// Team is a team of learners.
+type Team struct {
+	ID   uuid.UUID
+	Name string
+}
+
+// Teams returns all teams, by name. They are for admins only.
+func (s *Store) Teams(ctx context.Context) (teams []Team, err error) {
+	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `select id, name from public.teams order by lower(name), id`)
+		if err != nil {
+			return err
+		}
+		teams, err = pgx.CollectRows(rows, pgx.RowToStructByName[Team])
+		return err
+	})
+	return teams, err
+}
+
 // Event is an entry of a learner's history.
 type Event struct {
 	ID         int64
