@@ -34,7 +34,7 @@ const (
 
 func (l loader) load(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		l.learners, l.teams, l.templates, l.lessons, l.userKeys, l.runs,
+		l.learners, l.teams, l.templates, l.lessons, l.userKeys, l.runs, l.outreach,
 	} {
 		if err := step(ctx); err != nil {
 			return err
