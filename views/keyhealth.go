@@ -312,3 +312,9 @@ func healthAttributes(name, hint, problem string) templ.Attributes {
 	}
 	return attributes
 }
+
+// mailbox is the part of an address before its @.
+func mailbox(address string) string { return strings.TrimSuffix(address, mailHost(address)) }
+
+// mailHost is the rest, which may stand on a line of its own.
+func mailHost(address string) string { return address[max(strings.LastIndexByte(address, '@'), 0):] }

@@ -42,7 +42,7 @@ func Nudge(p NudgePage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"page\"><div class=\"page-head\"><div><p class=\"small\"><a class=\"health-link\" href=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"page\"><div class=\"page-head health-head\"><div><p class=\"small\"><a class=\"health-link\" href=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -191,7 +191,7 @@ func Nudge(p NudgePage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 17, "<form method=\"post\" action=\"/keys/health/nudge\" novalidate><input type=\"hidden\" name=\"channel\" value=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 17, "<form class=\"health-settings\" method=\"post\" action=\"/keys/health/nudge\" novalidate><input type=\"hidden\" name=\"channel\" value=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -389,7 +389,7 @@ func Nudge(p NudgePage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "</section></div><section class=\"card-plain overflow-hidden health-confirm\" aria-labelledby=\"who\"><div class=\"card-head\"><h2 id=\"who\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "</section></div><section class=\"card-plain overflow-hidden\" aria-labelledby=\"who\"><div class=\"card-head\"><h2 id=\"who\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1017,7 +1017,7 @@ func NudgeSettings(p NudgeSettingsPage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<div class=\"page\"><div class=\"page-head\"><div><p class=\"small\"><a class=\"health-link\" href=\"/keys/health\">Key Health</a></p><h1>Messages to learners</h1><p class=\"muted\">What a nudge says unless it is changed before sending, and how often a learner gets one. Team leads begin with these texts, too.</p></div></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<div class=\"page\"><div class=\"page-head health-head\"><div><p class=\"small\"><a class=\"health-link\" href=\"/keys/health\">Key Health</a></p><h1>Messages to learners</h1><p class=\"muted\">What a nudge says unless it is changed before sending, and how often a learner gets one. Team leads begin with these texts, too.</p></div></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
