@@ -268,19 +268,13 @@ func OutreachDone(counts url.Values) string {
 		}
 		return n
 	}
-	learners := func(n int) string {
-		if n == 1 {
-			return "1 learner"
-		}
-		return countInt(n) + " learners"
-	}
 	verb := map[string]string{
 		"contacted": "marked as contacted", "snooze": "snoozed", "reopen": "opened again", "undo": "put back to where it was before",
 		"email": "nudged by e-mail", "slack": "named in Slack",
 	}[counts.Get("verb")]
 	text := "Nothing was changed."
 	if done := number("done"); done > 0 && verb != "" {
-		text = strings.ToUpper(learners(done)[:1]) + learners(done)[1:] + " " + verb + "."
+		text = learnersCount(done) + " " + verb + "."
 	}
 	for _, why := range []struct{ name, one, many string }{
 		{"key", "has a usable key by now", "have a usable key by now"},
@@ -290,7 +284,7 @@ func OutreachDone(counts url.Values) string {
 		{"skipped", "gets no message; the reason is on their page", "get no message; the reasons are on their pages"},
 	} {
 		if n := number(why.name); n > 0 {
-			text += " " + learners(n) + " " + cmp.Or(map[bool]string{true: why.one}[n == 1], why.many) + "."
+			text += " " + learnersCount(n) + " " + cmp.Or(map[bool]string{true: why.one}[n == 1], why.many) + "."
 		}
 	}
 	return text
@@ -318,3 +312,22 @@ func mailbox(address string) string { return strings.TrimSuffix(address, mailHos
 
 // mailHost is the rest, which may stand on a line of its own.
 func mailHost(address string) string { return address[max(strings.LastIndexByte(address, '@'), 0):] }
+
+func learnersCount(n int) string {
+	if n == 1 {
+		return "1 learner"
+	}
+	return countInt(n) + " learners"
+}
+
+// summary says how many get the message and how many do not.
+func (p NudgePage) summary() string {
+	text := learnersCount(len(p.Gets)) + " will be named"
+	if p.byEmail() {
+		text = learnersCount(len(p.Gets)) + " will get it"
+	}
+	if len(p.Not) > 0 {
+		text += ", " + countInt(len(p.Not)) + " will not"
+	}
+	return text
+}

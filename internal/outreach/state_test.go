@@ -48,7 +48,9 @@ func TestNext(t *testing.T) {
 
 func TestAct(t *testing.T) {
 	operator, until := uuid.New(), noon.AddDate(0, 0, 7)
-	by := func(kind, from, to string) *Event { return &Event{Kind: kind, FromState: from, ToState: to, OperatorID: &operator} }
+	by := func(kind, from, to string) *Event {
+		return &Event{Kind: kind, FromState: from, ToState: to, OperatorID: &operator}
+	}
 	fromSnooze := by("contacted", "snoozed", "contacted")
 	fromSnooze.FromUntil = &until
 	for _, tt := range []struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/price"
 )
 
 var (
@@ -145,4 +146,13 @@ func newWorld(t testing.TB, db postgres.DB, r *rand.Rand, now time.Time, learner
 		t.Fatal(err)
 	}
 	return w
+}
+
+func must(t testing.TB, amount string) price.USD {
+	t.Helper()
+	usd, err := price.ParseUSD(amount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return usd
 }
