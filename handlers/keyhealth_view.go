@@ -141,7 +141,7 @@ func healthNext(learners []outreach.Learner, providerName func(string) string) [
 			needs = append(needs, providerName(p))
 		}
 		next[i] = views.HealthNext{
-			Name: l.Called(), Href: learnerAddress(l.ID), Needs: strings.Join(needs, ", "), HasKey: len(l.Usable) > 0,
+			Name: l.Called(), Href: learnerAddress(l.ID), Needs: strings.Join(needs, ", "),
 			Projected: amounts[i], Unpriced: countOrNone(l.Unpriced), Bar: costPart(l.Cost, learners[0].Cost),
 		}
 		if len(needs) == 0 {
@@ -274,7 +274,7 @@ var listTitles = map[string][2]string{
 
 func (s *Server) healthList(c echo.Context, r outreach.Report, q outreach.Query, now time.Time) views.HealthList {
 	title := listTitles[q.Show]
-	list := views.HealthList{Title: title[0], None: title[1], Count: plural(int64(r.Listed), "learner", "learners"), Back: q.Values().Encode(), Work: true}
+	list := views.HealthList{Title: title[0], None: title[1], Count: plural(int64(r.Listed), "learner", "learners"), Back: q.Values().Encode()}
 	if q.Provider != "" {
 		list.Title += ", " + s.providerName(q.Provider)
 	}

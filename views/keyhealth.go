@@ -56,7 +56,6 @@ type HealthFigure struct {
 type HealthNext struct {
 	Name, Href string
 	Needs      string // providers
-	HasKey     bool   // of another provider
 	Projected  Amount
 	Bar        float64 // of the highest, 0 to 1
 	Unpriced   string  // attempts without a price, "" if none
@@ -111,7 +110,6 @@ type HealthList struct {
 	All       bool   // all are chosen
 	Tomorrow  string // the first day to snooze until
 	NextWeek  string
-	Work      bool // the learners can be worked on
 }
 
 // HealthLearner is a line of the list.

@@ -2,6 +2,7 @@ package views
 
 import (
 	"flag"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -80,7 +81,13 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	run.Models[0].Tries[0].Key.Label, run.Models[0].Tries[0].Class, run.Models[0].Tries[0].Reason = evil, evil, evil
 	playground.Run = &PlaygroundRun{Results: []PlaygroundResult{{Model: evil, State: "error", Output: evil, Message: evil, ErrorClass: evil}}}
 
-	for name, page := range map[string]templ.Component{"usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run)} {
+	health := keyHealthPage()
+	health.Next[0].Name, health.Teams[0].Name, health.Providers[0].Name, health.Filters.Search, health.List.Learners[0].Name, health.List.Learners[0].Email = evil, evil, evil, evil, evil, evil
+	nudge := nudgePage()
+	nudge.Text, nudge.Subject, nudge.Preview.Text, nudge.Gets[0].Name, nudge.Back = evil, evil, evil, evil, evil
+	learner := learnerKeysPage()
+	learner.History[0].Note, learner.Learner.Name = evil, evil
+	for name, page := range map[string]templ.Component{"key-health": KeyHealth(health), "nudge": Nudge(nudge), "learner": LearnerKeys(learner), "usage": Usage(usage), "playground": Playground(playground), "budgets": Budgets(budgets), "run": Run(run)} {
 		html := render(t, page)
 		if strings.Contains(html, "<img") || strings.Contains(html, "<script>") {
 			t.Errorf("%s lets markup through", name)
@@ -175,7 +182,7 @@ func pages() map[string]templ.Component {
 	was, now := url.Values{"dailyUsd": {"25"}, "runsPerMinute": {"5"}, "concurrentRuns": {"2"}}, url.Values{"dailyUsd": {"30"}, "runsPerMinute": {""}, "concurrentRuns": {"2"}}
 	lateBudgets.Limits = LimitFields(url.Values{"dailyUsd": {"40"}, "concurrentRuns": {"3"}}, nil, was, now)
 
-	return map[string]templ.Component{
+	all := map[string]templ.Component{
 		"budgets":            Budgets(budgetsPage()),
 		"budgets-none":       Budgets(noBudgets),
 		"budgets-refused":    Budgets(badBudgets),
@@ -204,6 +211,8 @@ func pages() map[string]templ.Component {
 			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",
 		}),
 	}
+	maps.Copy(all, keyHealthPages())
+	return all
 }
 
 func page(title, path string) Page {
