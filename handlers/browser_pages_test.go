@@ -43,7 +43,8 @@ type shown struct {
 func everyPage(t *testing.T) []shown {
 	t.Helper()
 	full := newSite(t).withDemo()
-	marta := full.session(named(full, "marta@example.org", "Marta Lindqvist"))
+	admin := named(full, "marta@example.org", "Marta Lindqvist")
+	marta := full.session(admin)
 	empty := newSite(t)
 	fresh := empty.operator("new@example.org", account.RoleAdmin, "")
 	link, err := empty.Accounts.CreateLink(t.Context(), audit.CommandLine, fresh.ID, time.Hour, empty.Clock.Now())
@@ -63,7 +64,7 @@ func everyPage(t *testing.T) []shown {
 	rita := past.session(named(past, "rita@example.org", "Rita Oliveira"))
 	failedOver, goingOn := past.pastRuns()
 
-	return []shown{
+	return append(keyHealthPages(full, admin, empty, newcomer), []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
 		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
 		{name: "link", site: empty, path: "/sign-in/link/" + link, main: "main button", says: "The link works once."},
@@ -86,7 +87,7 @@ func everyPage(t *testing.T) []shown {
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "You do not lead a team at the moment", errs: "403"},
 		{name: "error", site: broken, who: unlucky, path: "/usage", main: "main a", says: "Something went wrong on our side", errs: "500"},
-	}
+	}...)
 }
 
 func named(s *site, email, name string) account.Operator {
