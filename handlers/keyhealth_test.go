@@ -154,9 +154,9 @@ func TestLeadsTryToSeeOthers(t *testing.T) {
 	s.join(blue, boss, "lead")
 	s.join(blue, mine, "member") // who is in both
 	for _, id := range []uuid.UUID{theirs, nobodys, mine} {
-		s.fellBack(id, &blue, "777")
+		s.fellBack(id, &blue, "77707")
 	}
-	s.fellBack(mine, nil, "888")
+	s.fellBack(mine, nil, "88808")
 	s.fellBack(mine, &teams[0], "0.7")
 	s.ownKey(theirs, "xai")
 	admin := s.as(account.RoleAdmin)
@@ -167,7 +167,7 @@ func TestLeadsTryToSeeOthers(t *testing.T) {
 
 	visitor := s.visitor(s.session(lead))
 	own := visitor.get("/keys/health?show=all").wants(t, http.StatusOK).shows(t, "mine@example.org", "Red", "$1.50")
-	secrets := []string{"theirs@", "nobodys@", "boss@", "Blue secrets", blue.String(), theirs.String(), nobodys.String(), boss.String(), "777", "888", "1665", "secret note", "All learners</option>", "/keys/health/settings"}
+	secrets := []string{"theirs@", "nobodys@", "boss@", "Blue secrets", blue.String(), theirs.String(), nobodys.String(), boss.String(), "77,707", "88,808", "77707", "88808", "190,0", "166,5", "secret note", "All learners</option>", "/keys/health/settings"}
 	hides := func(r reply) {
 		t.Helper()
 		asked := r.Request.URL.RequestURI()

@@ -126,7 +126,7 @@ const facts = `,
 	facts as materialized (
 	  select l.id,
 	         coalesce(k.usable, false) as usable, coalesce(k.broken, false) as broken, k.broken_since,
-	         f.user_id is not null as fell_back, coalesce(f.lacks, false) as lacks, coalesce(f.cost, 0) as cost, coalesce(f.unpriced, 0) as unpriced,
+	         f.user_id is not null as fell_back, f.needs is not null as lacks, coalesce(f.needs, '{}') as needs, coalesce(f.cost, 0) as cost, coalesce(f.unpriced, 0) as unpriced,
 	         r.run_at, r.run_at is not null as active,
 	         o.state as stored, ` + effectiveState + ` as state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0) as revision
 	  from learners l
@@ -136,7 +136,7 @@ const facts = `,
 	    group by user_id
 	  ) k on k.user_id = l.id
 	  left join (
-	    select user_id, bool_or(lacks) as lacks, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+	    select user_id, array_agg(provider) filter (where lacks) as needs, sum(cost) as cost, sum(unpriced)::bigint as unpriced
 	    from lacking
 	    group by user_id
 	  ) f on f.user_id = l.id
@@ -215,9 +215,9 @@ func written(f string) string {
 	return `
 	  select f.id, coalesce(u.email, '') as email, ` + learnerName + ` as name,
 	         array(select t.name from members m join public.teams t on t.id = m.team_id where m.user_id = f.id order by lower(t.name), t.id) as teams,
-	         array(select k.provider from usable k where k.user_id = f.id order by 1) as usable,
+	         array(select distinct k.provider from keys k where k.user_id = f.id and k.usable order by 1) as usable,
 	         array(select distinct k.provider from keys k where k.user_id = f.id and k.broken order by 1) as broken, f.broken_since,
-	         array(select k.provider from lacking k where k.user_id = f.id and k.lacks order by 1) as needs,
+	         array(select p from unnest(f.needs) p order by p) as needs,
 	         f.active, f.run_at as last_run_at, f.cost, f.unpriced,
 	         f.state, case when f.state = f.stored then f.state_at end as state_at,
 	         case when f.state = 'snoozed' then f.snoozed_until end as until, f.nudged_at, f.revision

@@ -47,6 +47,11 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 	}
 	teams := 0
 	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
+		// How many rows come out of a common table expression is guessed badly, and a
+		// sort for a merge join costs more than all the rest.
+		if _, err := tx.Exec(ctx, `select set_config('enable_mergejoin', 'off', true)`); err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx, src.sql+matching+`,
 			by_team as materialized (
 			  select t.id as team_id, t.name, count(*) as members,
