@@ -55,7 +55,7 @@ func keyHealthPages(full *site, admin account.Operator, empty *site, newcomer *h
 }
 
 func refusedNudge(b *tab) {
-	js[any](b, `document.querySelector("#text").value = "Dear {{nmae}}", document.querySelector("button[value=preview]").click(), 0`)
+	js[any](b, `document.querySelector("#text").value = "Dear {{nickname}}", document.querySelector("button[value=preview]").click(), 0`)
 	b.shows("main", "This text cannot be sent")
 	b.settle()
 }

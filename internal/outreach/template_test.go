@@ -44,7 +44,7 @@ func TestTemplatesAreChecked(t *testing.T) {
 	}{
 		{Email, Template{"", ""}, []string{"subject is missing", "text is missing"}},
 		{Email, Template{"a\nb", "x"}, []string{"subject holds characters that cannot be sent"}},
-		{Email, Template{"a", "{{nmae}} {{nmae}} {{learners}} {{name}}"}, []string{"text has {{nmae}}, {{learners}}, which nobody knows; there are {{name}}, {{email}}, {{teams}}, {{providers}}, {{keys_url}}"}},
+		{Email, Template{"a", "{{nickname}} {{nickname}} {{learners}} {{name}}"}, []string{"text has {{nickname}}, {{learners}}, which nobody knows; there are {{name}}, {{email}}, {{teams}}, {{providers}}, {{keys_url}}"}},
 		{Email, Template{"a", "{{name"}, []string{"text has {{ or }} without the other; write placeholders like {{name}}"}},
 		{Email, Template{"a", strings.Repeat("x", 5001)}, []string{"text is too long; shorten it"}},
 		{Slack, Template{"", "{{name}}"}, []string{"text has {{name}}, which nobody knows; there are {{learners}}, {{count}}, {{keys_url}}"}},
