@@ -49,7 +49,8 @@ type shown struct {
 func everyPage(t *testing.T) []shown {
 	t.Helper()
 	full := newSite(t).withDemo()
-	marta := full.session(named(full, "marta@example.org", "Marta Lindqvist"))
+	admin := named(full, "marta@example.org", "Marta Lindqvist")
+	marta := full.session(admin)
 	empty := newSite(t)
 	fresh := empty.operator("new@example.org", account.RoleAdmin, "")
 	link, err := empty.Accounts.CreateLink(t.Context(), audit.CommandLine, fresh.ID, time.Hour, empty.Clock.Now())
@@ -83,8 +84,7 @@ func everyPage(t *testing.T) []shown {
 	must(t, full.DB.QueryRow(t.Context(), `select run_id::text from public.prompt_contents order by created_at desc, run_id limit 1`).Scan(&said))
 	must(t, full.DB.QueryRow(t.Context(), `select user_id::text from public.user_api_keys where status = 'invalid' order by user_id limit 1`).Scan(&quiet))
 
-	return append(keyPages(t, empty, newcomer), []shown{
-
+	return append(append(keyPages(t, empty, newcomer), keyHealthPages(full, admin, empty, newcomer)...), []shown{
 		{name: "runs", site: full, who: marta, path: "/runs", main: "tbody a", says: "1,000+ runs"},
 		{name: "runs-filtered", site: full, who: marta, path: "/runs?range=180d&status=partial&seconds=1&key=fallback", main: "tbody a", says: "Some answered"},
 		{name: "runs-none", site: full, who: marta, path: "/runs?model=nobody/has-this", main: "a.btn-primary", says: "No runs match"},

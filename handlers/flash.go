@@ -25,6 +25,9 @@ const (
 	flashTestFailed    = "test-failed"
 	flashSendingAgain  = "sending-again"
 	flashAuditWhole    = "audit-whole"
+	flashOutreach      = "outreach" // and what was done with how many: "?verb=contacted&done=3"
+	flashNobodyChosen  = "nobody-chosen"
+	flashMessagesSaved = "messages-saved"
 
 	flashOperatorSaved    = "operator-saved"
 	flashOperatorDisabled = "operator-disabled"
@@ -52,6 +55,10 @@ var flashes = map[string]views.Flash{
 	flashSendingAgain:  {Kind: "success", Text: "It is queued again, and sent within seconds."},
 	flashAuditWhole:    {Kind: "success", Text: "Every entry was read, and each is as it was written."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
+
+	flashOutreach:      {Kind: "success"},
+	flashNobodyChosen:  {Kind: "warning", Text: "Nobody was chosen: tick the learners in the list first."},
+	flashMessagesSaved: {Kind: "success", Text: "Saved. New nudges begin with these texts."},
 
 	flashOperatorSaved:    {Kind: "success", Text: "Saved. It takes effect with the operator’s next click."},
 	flashOperatorDisabled: {Kind: "success", Text: "Disabled, and signed out everywhere."},
@@ -84,6 +91,13 @@ func takeFlash(c echo.Context) *views.Flash {
 	if !ok {
 		values, _ := url.ParseQuery(numbers)
 		return keyFlash(name, values)
+	}
+	if name == flashOutreach {
+		counts, _ := url.ParseQuery(numbers)
+		flash.Text = views.OutreachDone(counts)
+		if counts.Get("done") == "0" {
+			flash.Kind = "warning"
+		}
 	}
 	if name == flashBudgetsSaved {
 		changes, _ := url.ParseQuery(numbers)

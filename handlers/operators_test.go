@@ -69,7 +69,7 @@ func TestATeamLeadIsInvited(t *testing.T) {
 	lead := s.visitor()
 	lead.post(link, "").wants(t, http.StatusSeeOther)
 	lead.post("/account/password", form("password", another)).wants(t, http.StatusSeeOther)
-	if got := lead.get("/").wants(t, http.StatusSeeOther).Header.Get("Location"); got != "/usage" {
+	if got := lead.get("/").wants(t, http.StatusSeeOther).Header.Get("Location"); got != "/keys/health" {
 		t.Errorf("a lead begins at %s", got)
 	}
 	lead.get("/usage").wants(t, http.StatusOK).shows(t, "Your team", "Alpha", "No runs in this period", "as soon as a member runs")

@@ -89,6 +89,15 @@ var permissions = map[string][5]outcome{
 	"POST /settings/providers/:id/test":   {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/providers/:id/delete": {toSignIn, toSignIn, forbidden, absent},
 
+	"GET /keys/health":              {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health.csv":          {toSignIn, toSignIn, forbidden, open, open},
+	"POST /keys/health/actions":     {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health/learners/:id": {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is nobody's
+	"GET /keys/health/nudge":        {toSignIn, toSignIn, forbidden, open, open},
+	"POST /keys/health/nudge":       {toSignIn, toSignIn, forbidden, open, open},
+	"GET /keys/health/settings":     {toSignIn, toSignIn, forbidden, open},
+	"POST /keys/health/settings":    {toSignIn, toSignIn, forbidden, open},
+
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},

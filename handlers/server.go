@@ -23,6 +23,7 @@ import (
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
@@ -58,17 +59,18 @@ type Server struct {
 	// What pages show, and who is told.
 	Usage         *usage.Store
 	History       *history.Store
+	Activity      *activity.Store
+	Outreach      *outreach.Store
 	Demo          *demo.Store
 	Channels      *notify.Store
 	Notifications *notify.Dispatcher
 
-	Metrics  *telemetry.Metrics
-	Assets   *static.Assets
-	Ready    func(ctx context.Context) error // nil: the database answers and is migrated
-	Log      *slog.Logger
-	Now      func() time.Time
-	Zone     *time.Location // of operators who chose none
-	Activity *activity.Store
+	Metrics *telemetry.Metrics
+	Assets  *static.Assets
+	Ready   func(ctx context.Context) error // nil: the database answers and is migrated
+	Log     *slog.Logger
+	Now     func() time.Time
+	Zone    *time.Location // of operators who chose none
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

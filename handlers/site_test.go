@@ -26,6 +26,7 @@ import (
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
@@ -110,7 +111,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(s.DB),
 		Endpoints: provider.NewEndpoints(s.DB, providers, log), Fallbacks: key.NewFallbacks(s.DB, keyRing, time.UTC),
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Activity: activity.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
-		Channels: channels, Notifications: notify.NewDispatcher(channels, log),
+		Outreach: outreach.NewStore(s.DB, postgres.NewReader(s.DB), time.UTC), Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,

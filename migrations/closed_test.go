@@ -94,7 +94,7 @@ func TestNobodyReadsSealedKeys(t *testing.T) {
 	exec(t, tx, world)
 	readable := []string{"id", "user_id", "provider", "label", "last_four", "status", "cooling_until", "last_verified_at",
 		"last_used_at", "last_error_at", "last_error_class", "last_error_message", "created_at", "updated_at",
-		"status_reason", "status_at", "last_success_at"}
+		"status_reason", "status_at", "suspect", "last_success_at"}
 	for _, role := range []string{"authenticated", "service_role"} {
 		got := query[string](t, tx, `
 			select attname::text from pg_attribute

@@ -77,7 +77,7 @@ var navigation = []navGroup{
 		{"User Activity", "/activity", "activity", true},
 	}},
 	{"Keys", []navLink{
-		{"Key Health", "/keys/health", "key", false},
+		{"Key Health", "/keys/health", "key", true},
 		{"Fallback Keys", "/keys/fallback", "fallback", true},
 	}},
 	{"Operations", []navLink{

@@ -2,6 +2,7 @@ package views
 
 import (
 	"flag"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -106,7 +107,16 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	sessions.Sessions[0].Agent, sessions.Sessions[0].IP, sessions.Sessions[1].Browser = evil, evil, evil
 	led := usagePage(models)
 	led.Operator, led.Teams = leadOperator(), &TeamSwitch{Now: evil, Chosen: evil, Choices: []TeamChoice{{evil, evil, "/usage?team=" + url.QueryEscape(evil), true}}}
+	health := keyHealthPage()
+	health.Next[0].Name, health.Teams[0].Name, health.Providers[0].Name, health.Filters.Search, health.List.Learners[0].Name, health.List.Learners[0].Email = evil, evil, evil, evil, evil, evil
+	nudge := nudgePage()
+	nudge.Text, nudge.Subject, nudge.Preview.Text, nudge.Gets[0].Name, nudge.Back = evil, evil, evil, evil, evil
+	keys := learnerKeysPage()
+	keys.History[0].Note, keys.Learner.Name = evil, evil
 	for name, page := range map[string]templ.Component{
+		"key-health":      KeyHealth(health),
+		"nudge":           Nudge(nudge),
+		"learner's keys":  LearnerKeys(keys),
 		"audit":           Audit(audit),
 		"budgets":         Budgets(budgets),
 		"channels":        Channels(channels),
@@ -260,7 +270,7 @@ func pages() map[string]templ.Component {
 	newLearner := learnerPage()
 	newLearner.Closed, newLearner.Teams, newLearner.Keys, newLearner.Entries, newLearner.Newest, newLearner.Older = "", nil, nil, nil, "", ""
 
-	return map[string]templ.Component{
+	all := map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
 		"audit":              Audit(auditPage()),
@@ -329,6 +339,8 @@ func pages() map[string]templ.Component {
 			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",
 		}),
 	}
+	maps.Copy(all, keyHealthPages())
+	return all
 }
 
 func page(title, path string) Page {

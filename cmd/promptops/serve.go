@@ -28,6 +28,7 @@ import (
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
+	"github.com/promptcademy/promptops/internal/outreach"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
@@ -166,6 +167,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	teardown.add("key health", func() error { health.Stop(); return nil })
 
 	ownKeys := key.NewOwnKeys(keyStore, providers, log)
+	outreachStore := outreach.NewStore(f.pool, postgres.NewReader(f.pool), cfg.Zone())
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
@@ -203,7 +205,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
-		Channels: channels, Notifications: dispatcher,
+		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
@@ -252,6 +254,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
+	loops.Go(func() error { return outreach.NewKeeper(outreachStore, log).Run(ctx) })
 	loops.Go(func() error { return dispatcher.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })

@@ -62,7 +62,8 @@ func count(ctx context.Context, db postgres.DB) (Counts, error) {
 // demo teams, lessons and templates go real learners' memberships, progress and
 // events there. Real learners' runs stay, without the demo team or template they
 // were made with; but runs that a demo key answered go, as they cost nothing. What
-// is left of this month is what counts against budgets.
+// is left of this month is what counts against budgets. What was counted of Key
+// Health while the demo was there goes, too.
 func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 	var counts Counts
 	err := postgres.InTx(ctx, s.db, func(tx pgx.Tx) (err error) {
@@ -97,6 +98,10 @@ func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 			`delete from public.teams ` + ofDemo("id", kindTeam),
 			`delete from public.template_events ` + ofDemo("user_id", kindLearner),
 			`delete from auth.users ` + ofDemo("id", kindLearner),
+			`delete from ops.key_health_days where demo`,
+			`delete from ops.fallback_stretch`, // sums of attempts that are gone
+			`delete from ops.fallback_sums`,
+			`delete from ops.last_runs`,
 			`delete from ops.fallback_keys ` + ofDemo("id", kindFallbackKey),
 			`delete from ops.demo_records`,
 		} {

@@ -34,7 +34,7 @@ const (
 
 func (l loader) load(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		l.learners, l.teams, l.templates, l.lessons, l.userKeys, l.runs,
+		l.learners, l.teams, l.templates, l.lessons, l.userKeys, l.runs, l.outreach,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -163,7 +163,7 @@ func (l loader) userKeys(ctx context.Context) error {
 			past.Queue(`
 				update public.user_api_keys
 				set created_at = $2::timestamptz, last_verified_at = $2, last_used_at = $3::timestamptz, last_error_at = $4::timestamptz,
-				    updated_at = greatest($2, $3, $4), status = $5, last_error_class = $6, last_error_message = $7
+				    updated_at = greatest($2, $3, $4), status = $5, status_at = coalesce($4, $2), last_error_class = $6, last_error_message = $7
 				where id = $1`, append([]any{k.id, k.addedAt}, k.past()...)...)
 		}
 	}

@@ -1,0 +1,263 @@
+package outreach
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/postgres"
+)
+
+// What the words of this package mean, once. In words they stand on the page:
+// change both.
+const (
+	// A learner is an account that may be used by a person we know.
+	isLearner = `u.deleted_at is null and (u.banned_until is null or u.banned_until <= @now) and not u.is_anonymous`
+
+	// A key can be used when it works or only rests: not while it is being looked
+	// into because the provider refused it.
+	isUsable = `(status in ('healthy', 'cooling') and (suspect is null or suspect not in ('invalid_key', 'permission', 'billing')))`
+
+	// A key broke when the provider said so and a check agreed.
+	isBroken = `(status in ('invalid', 'billing'))`
+
+	// What an attempt adds to the sums of fallbacks.
+	fallbackSums = `count(*) as attempts, coalesce(sum(cost_usd), 0) as cost, count(*) filter (where cost_usd is null and status <> 'running') as unpriced`
+
+	// effectiveState is what Next says.
+	effectiveState = `
+		case when k.usable then case when o.learner_id is null then '' else 'resolved' end
+		     when o.state is null then 'new'
+		     when o.state = 'resolved' then 'reopened'
+		     when o.state = 'snoozed' and o.snoozed_until <= @now then 'reopened'
+		     else o.state
+		end`
+)
+
+// everything reads the tables as they are. Where a stretch of attempts has been
+// added up beforehand (see Stretch), what is younger comes on top and what has
+// become too old goes.
+const everything = `
+	members as not materialized (select team_id, user_id from public.team_members),
+	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
+	fallback as materialized (
+	  select user_id, provider, sum(attempts)::bigint as attempts, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+	  from (
+	    select user_id, provider, attempts, cost_usd as cost, unpriced from ops.fallback_sums
+	    union all
+	    select user_id, provider, ` + fallbackSums + `
+	    from public.prompt_attempts
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	    group by user_id, provider
+	    union all
+	    select user_id, provider, -attempts, -cost, -unpriced
+	    from (
+	      select user_id, provider, ` + fallbackSums + `
+	      from public.prompt_attempts
+	      where created_at >= (select from_at from ops.fallback_stretch)
+	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	      group by user_id, provider
+	    ) too_old
+	  ) parts
+	  where user_id is not null
+	  group by user_id, provider
+	  having sum(attempts) > 0
+	),
+	active as materialized (
+	  select user_id, max(run_at) as run_at
+	  from (
+	    select user_id, run_at from ops.last_runs where run_at >= @since
+	    union all
+	    select user_id, max(created_at)
+	    from public.prompt_runs
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since)
+	    group by user_id
+	  ) runs
+	  where user_id is not null
+	  group by user_id
+	)`
+
+// asLead is what row-level security shows a lead of their teams, as one value. The
+// names and addresses of those in it are looked up afterwards.
+const asLead = `
+	with its_members as materialized (select team_id, user_id from public.team_members where team_id = any(@teams))
+	select jsonb_build_object(
+	  'members', (select coalesce(jsonb_agg(m), '[]') from its_members m),
+	  'keys', (select coalesce(jsonb_agg(k), '[]') from (
+	    select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at
+	    from public.user_api_keys where user_id = any(array(select user_id from its_members))) k),
+	  'fallback', (select coalesce(jsonb_agg(f), '[]') from (
+	    select user_id, provider, ` + fallbackSums + `
+	    from public.prompt_attempts
+	    where team_id = any(@teams) and created_at >= @since and key_source = 'fallback' and user_id is not null
+	    group by user_id, provider) f),
+	  'active', (select coalesce(jsonb_agg(r), '[]') from (
+	    select user_id, max(created_at) as run_at
+	    from public.prompt_runs
+	    where team_id = any(@teams) and created_at >= @since and user_id is not null
+	    group by user_id) r))`
+
+// shown takes everything from such a value, and nothing else from anywhere.
+const shown = `
+	members as materialized (select * from jsonb_to_recordset(@shown::jsonb -> 'members') as m(team_id uuid, user_id uuid)),
+	keys as materialized (
+	  select * from jsonb_to_recordset(@shown::jsonb -> 'keys') as k(user_id uuid, provider text, usable boolean, broken boolean, status_at timestamptz)),
+	fallback as materialized (
+	  select * from jsonb_to_recordset(@shown::jsonb -> 'fallback') as f(user_id uuid, provider text, attempts bigint, cost numeric, unpriced bigint)),
+	active as materialized (select * from jsonb_to_recordset(@shown::jsonb -> 'active') as r(user_id uuid, run_at timestamptz))`
+
+// facts is a row for every learner that a question is about.
+const facts = `,
+	learners as (
+	  select u.id
+	  from auth.users u
+	  where ` + isLearner + `
+	    and (@ids::uuid[] is null or u.id = any(@ids))
+	    and (@teams::uuid[] is null or u.id in (select user_id from members where team_id = any(@teams)))
+	),
+	usable as materialized (select distinct user_id, provider from keys where usable),
+	lacking as materialized (
+	  select f.*, u.user_id is null as lacks -- a usable key for what was used
+	  from fallback f left join usable u using (user_id, provider)
+	),
+	facts as materialized (
+	  select l.id,
+	         coalesce(k.usable, false) as usable, coalesce(k.broken, false) as broken, k.broken_since,
+	         f.user_id is not null as fell_back, f.needs is not null as lacks, coalesce(f.needs, '{}') as needs, coalesce(f.cost, 0) as cost, coalesce(f.unpriced, 0) as unpriced,
+	         r.run_at, r.run_at is not null as active,
+	         o.state as stored, ` + effectiveState + ` as state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0) as revision
+	  from learners l
+	  left join (
+	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
+	    from keys
+	    group by user_id
+	  ) k on k.user_id = l.id
+	  left join (
+	    select user_id, array_agg(provider) filter (where lacks) as needs, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+	    from lacking
+	    group by user_id
+	  ) f on f.user_id = l.id
+	  left join active r on r.user_id = l.id
+	  left join ops.outreach o on o.learner_id = l.id
+	)`
+
+// source is where a statement's facts come from.
+type source struct {
+	sql  string // the beginning of a statement, up to facts
+	args pgx.NamedArgs
+}
+
+// source reads what a lead may see, with the lead's own rights; for an admin there
+// is nothing to read in advance. ids, if not nil, narrow the learners.
+func (s *Store) source(ctx context.Context, scope Scope, ids []uuid.UUID, now time.Time) (source, error) {
+	args := pgx.NamedArgs{"now": now, "since": now.Add(-Window), "teams": scope.Teams, "ids": ids}
+	if scope.As == nil {
+		return source{`with ` + everything + facts, args}, nil
+	}
+	var seen []byte
+	err := s.reader.As(*scope.As).Read(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, asLead, pgx.NamedArgs{"teams": notNil(scope.Teams), "since": now.Add(-Window)}).Scan(&seen)
+	})
+	if err != nil {
+		return source{}, fmt.Errorf("read as a lead: %w", err)
+	}
+	args["shown"], args["teams"] = seen, notNil(scope.Teams)
+	return source{`with ` + shown + facts, args}, nil
+}
+
+// notNil is the teams of a lead: without any of them nobody is seen, rather than
+// everybody.
+func notNil(teams []uuid.UUID) []uuid.UUID {
+	if teams == nil {
+		return []uuid.UUID{}
+	}
+	return teams
+}
+
+// with returns the source's arguments and some more.
+func (s source) with(more pgx.NamedArgs) pgx.NamedArgs {
+	for name, value := range s.args {
+		more[name] = value
+	}
+	return more
+}
+
+// matching is the learners that a query finds.
+const matching = `,
+	matching as materialized (
+	  select f.*
+	  from facts f
+	  where case @show
+	          when 'open' then state in ('new', 'reopened')
+	          when 'contacted' then state = 'contacted'
+	          when 'snoozed' then state = 'snoozed'
+	          when 'resolved' then state = 'resolved'
+	          when 'without' then case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'active' then active and case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'with' then case when @provider = '' then usable else exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
+	          when 'broken' then case when @provider = '' then broken else exists (select from keys k where k.user_id = f.id and k.provider = @provider and k.broken) end
+	          when 'fallback' then case when @provider = '' then lacks else exists (select from lacking k where k.user_id = f.id and k.provider = @provider and k.lacks) end
+	          else true
+	        end
+	    and (@search = '' or exists (
+	      select from auth.users u
+	      where u.id = f.id and position(lower(@search) in lower(concat_ws(' ', ` + learnerName + `, u.email))) > 0))
+	)`
+
+const learnerName = `coalesce(nullif(u.raw_user_meta_data ->> 'full_name', ''), u.raw_user_meta_data ->> 'name', '')`
+
+// written is everything that is said about the learners in a table f, in the order
+// of the queue.
+func written(f string) string {
+	return `
+	  select f.id, coalesce(u.email, '') as email, ` + learnerName + ` as name,
+	         array(select t.name from members m join public.teams t on t.id = m.team_id where m.user_id = f.id order by lower(t.name), t.id) as teams,
+	         array(select distinct k.provider from keys k where k.user_id = f.id and k.usable order by 1) as usable,
+	         array(select distinct k.provider from keys k where k.user_id = f.id and k.broken order by 1) as broken, f.broken_since,
+	         array(select p from unnest(f.needs) p order by p) as needs,
+	         f.active, f.run_at as last_run_at, f.cost, f.unpriced,
+	         f.state, case when f.state = f.stored then f.state_at end as state_at,
+	         case when f.state = 'snoozed' then f.snoozed_until end as until, f.nudged_at, f.revision
+	  from ` + f + ` f
+	  join auth.users u on u.id = f.id
+	  order by f.active desc, f.cost desc, f.id`
+}
+
+// page cuts one page out of matching.
+const page = `(
+	  select * from matching
+	  where @after_id::uuid is null or (active, cost) < (@after_active, @after_cost::numeric)
+	     or (active = @after_active and cost = @after_cost::numeric and id > @after_id)
+	  order by active desc, cost desc, id
+	  limit @limit
+	)`
+
+// arguments are those of matching and page.
+func (q Query) arguments(limit *int) pgx.NamedArgs {
+	args := pgx.NamedArgs{"show": q.Show, "provider": q.Provider, "search": q.Search, "limit": limit,
+		"after_id": nil, "after_active": false, "after_cost": "0"}
+	if q.After != nil {
+		args["after_id"], args["after_active"], args["after_cost"] = q.After.ID, q.After.Active, q.After.Cost.String()
+	}
+	return args
+}
+
+// find returns the learners with these ids that the source knows, by id.
+func find(ctx context.Context, db postgres.DB, src source) (map[uuid.UUID]Learner, error) {
+	rows, err := db.Query(ctx, src.sql+written("facts"), src.args)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Learner])
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[uuid.UUID]Learner, len(found))
+	for _, l := range found {
+		byID[l.ID] = l
+	}
+	return byID, nil
+}
