@@ -119,7 +119,7 @@ func TestSlackIsSetUpAndTested(t *testing.T) {
 	if everything += fmt.Sprint(entries); strings.Contains(everything, "xoxsecret") {
 		t.Error("the webhook shows")
 	}
-	if len(entries) != 4 || entries[3].Action != "channel.change" || entries[0].Action != "delivery.send_again" || entries[0].Actor.Name != "lena@example.org" {
+	if len(entries) != 5 || entries[4].Action != "operator.create" || entries[3].Action != "channel.change" || entries[0].Action != "delivery.send_again" || entries[0].Actor.Name != "lena@example.org" {
 		t.Errorf("the audit log has %v", entries)
 	}
 	admin.post(channelsPath+"/slack", channelForm(t, page, "slack", "url", "", "enabled", "")).wants(t, http.StatusSeeOther)

@@ -117,9 +117,12 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
-	t.Cleanup(func() { s.Runner.Health.Stop() })
+	t.Cleanup(health.Stop)
 	for _, c := range change {
 		c(s.Server)
+	}
+	if s.Runner != nil && s.Runner.Health != health {
+		t.Cleanup(s.Runner.Health.Stop)
 	}
 	server.Config.Handler = asDescribed(t, s.Handler())
 	server.Start()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/run"
 )
 
 // Postgres hangs for some seconds and then goes on. Whoever asks meanwhile is
@@ -203,7 +204,7 @@ func TestHoldThatNobodyHearsOf(t *testing.T) {
 			address.Host = line.listener.Addr().String()
 			n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
 			a := ask{who: w.people[0], marker: uuid.NewString(), models: []string{"openai/gpt-5-mini"}, config: map[string]any{"timeoutMs": 30_000}}
-			line.muteAfter("\x00\x00\x00\x08fallback") // a parameter that only this statement has
+			line.muteAfter("\x00\x00\x00\x08fallback") // of all that is sent for runs only this statement has it as a parameter
 			answers := later(w.ctx, n.URL(), a)
 			await(t, "the hold is committed", time.Minute, func() bool {
 				return value[int](w, `select count(*) from public.prompt_runs where plan -> 'attempts' -> 0 ->> 'number' = '1'`) == 1
@@ -335,13 +336,15 @@ func (l *line) join(from net.Conn) {
 
 func (l *line) carry(to io.Writer, from io.Reader, sending bool) {
 	buffer := make([]byte, 64<<10)
+	forRuns := false // as its first message says
 	for {
 		n, err := from.Read(buffer)
 		if err != nil {
 			return
 		}
+		forRuns = forRuns || sending && bytes.Contains(buffer[:n], []byte(run.PoolOptions.ApplicationName))
 		l.mu.Lock()
-		if sending && l.after != nil && bytes.Contains(buffer[:n], l.after) {
+		if forRuns && l.after != nil && bytes.Contains(buffer[:n], l.after) {
 			l.mute, l.after = true, nil
 		}
 		lost := l.mute && !sending
@@ -355,7 +358,8 @@ func (l *line) carry(to io.Writer, from io.Reader, sending bool) {
 	}
 }
 
-// muteAfter loses what the server says once these words have been sent to it.
+// muteAfter loses what the server says once these words have been sent to it for
+// runs.
 func (l *line) muteAfter(words string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
