@@ -69,7 +69,7 @@ func (s *Store) write(batch []*entry) {
 		for _, e := range batch {
 			e.tries++
 		}
-		s.log.Warn("runs_not_written_yet", "entries", len(batch), "error", err)
+		s.log.Warn("runs_not_written_yet", "entries", len(batch), "error", err, "where", placeOf(err))
 		pause := min(max(2*time.Duration(s.pause.Load()), firstPause), longestPause)
 		s.pause.Store(int64(pause))
 		time.Sleep(pause)
@@ -211,4 +211,13 @@ func (s *Store) Settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// placeOf is what the database says on what it was doing; of a deadlock, which row
+// of which table it waited for.
+func placeOf(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Where
+	}
+	return ""
 }
