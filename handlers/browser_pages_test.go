@@ -85,6 +85,8 @@ func everyPage(t *testing.T) []shown {
 	must(t, full.DB.QueryRow(t.Context(), `select user_id::text from public.user_api_keys where status = 'invalid' order by user_id limit 1`).Scan(&quiet))
 
 	return append(append(keyPages(t, empty, newcomer), keyHealthPages(full, admin, empty, newcomer)...), []shown{
+		{name: "overview", site: full, who: marta, path: "/", main: ".figures a", says: "Needs attention"},
+		{name: "overview-new", site: empty, who: newcomer, path: "/", main: "a.btn-primary", says: "No runs in the last two weeks"},
 		{name: "runs", site: full, who: marta, path: "/runs", main: "tbody a", says: "1,000+ runs"},
 		{name: "runs-filtered", site: full, who: marta, path: "/runs?range=180d&status=partial&seconds=1&key=fallback", main: "tbody a", says: "Some answered"},
 		{name: "runs-none", site: full, who: marta, path: "/runs?model=nobody/has-this", main: "a.btn-primary", says: "No runs match"},

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/promptcademy/promptops/views"
 )
 
 // healthz says that the process is alive.
@@ -36,12 +34,4 @@ func (s *Server) asset(c echo.Context) error {
 // favicon is asked for by browsers whatever the page says.
 func (s *Server) favicon(c echo.Context) error {
 	return c.Redirect(http.StatusMovedPermanently, s.Assets.URL("icon.svg"))
-}
-
-// home is the first page after signing in.
-func (s *Server) home(c echo.Context) error {
-	if scopeOf(c).learner == nil {
-		return c.Redirect(http.StatusSeeOther, "/usage")
-	}
-	return c.Redirect(http.StatusSeeOther, views.LeadStart())
 }

@@ -69,7 +69,7 @@ type navLink struct {
 
 var navigation = []navGroup{
 	{"", []navLink{
-		{"Overview", "/", "overview", false},
+		{"Overview", "/", "overview", true},
 	}},
 	{"Usage", []navLink{
 		{"AI Usage", "/usage", "usage", true},

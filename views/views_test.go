@@ -340,6 +340,7 @@ func pages() map[string]templ.Component {
 		}),
 	}
 	maps.Copy(all, keyHealthPages())
+	maps.Copy(all, overviewPages())
 	return all
 }
 

@@ -152,7 +152,9 @@ func (o Overview) Of(provider string) []FallbackKey {
 func (o Overview) Forsaken(now time.Time) []string {
 	hope := map[string]bool{}
 	for provider, attempts := range o.Missing {
-		hope[provider] = hope[provider] || attempts == 0
+		if attempts > 0 {
+			hope[provider] = false
+		}
 	}
 	for _, k := range o.Keys {
 		hope[k.Provider] = hope[k.Provider] || k.State(now).Hopeful()

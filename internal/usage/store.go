@@ -31,35 +31,64 @@ func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learn
 
 // Report counts the attempts of a query. fault.Unavailable: there are too many
 // to count in time, or the database is away.
-func (s *Store) Report(ctx context.Context, q Query) (Report, error) {
-	boundaries := q.boundaries()
-	var rows []row
-	var runs int64
-	err := s.read(ctx, func(tx pgx.Tx) error {
-		plan, err := s.plan(ctx, tx, q, boundaries)
-		if err != nil {
-			return err
-		}
-		var batch pgx.Batch
-		take := func(found pgx.Rows) error {
-			some, err := pgx.CollectRows(found, pgx.RowToStructByName[row])
-			rows = append(rows, some...)
-			return err
-		}
-		count := func(row pgx.Row) error {
-			var some int64
-			err := row.Scan(&some)
-			runs += some
-			return err
-		}
-		queueSums(&batch, q, plan, boundaries, take, count)
-		for i := range plan.From {
-			queueRows(&batch, q, plan.From[i], plan.To[i], boundaries, take, count)
-		}
-		return tx.SendBatch(ctx, &batch).Close()
+func (s *Store) Report(ctx context.Context, q Query) (report Report, err error) {
+	err = s.read(ctx, func(tx pgx.Tx) error {
+		report, err = s.report(ctx, tx, q, q.boundaries())
+		return err
 	})
 	if err != nil {
 		return Report{}, fmt.Errorf("count usage: %w", err)
+	}
+	return report, nil
+}
+
+// Span is a stretch of time: From counts, To no longer does.
+type Span struct{ From, To time.Time }
+
+// Totals counts all attempts of each span, at the same moment. It fails like
+// Report.
+func (s *Store) Totals(ctx context.Context, zone *time.Location, spans ...Span) (totals []Totals, err error) {
+	err = s.read(ctx, func(tx pgx.Tx) error {
+		for _, span := range spans {
+			report, err := s.report(ctx, tx, Query{From: span.From, To: span.To, Zone: zone}, []time.Time{span.From, span.To})
+			if err != nil {
+				return err
+			}
+			totals = append(totals, report.Totals)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count usage: %w", err)
+	}
+	return totals, nil
+}
+
+func (s *Store) report(ctx context.Context, tx pgx.Tx, q Query, boundaries []time.Time) (Report, error) {
+	plan, err := s.plan(ctx, tx, q, boundaries)
+	if err != nil {
+		return Report{}, err
+	}
+	var rows []row
+	var runs int64
+	var batch pgx.Batch
+	take := func(found pgx.Rows) error {
+		some, err := pgx.CollectRows(found, pgx.RowToStructByName[row])
+		rows = append(rows, some...)
+		return err
+	}
+	count := func(row pgx.Row) error {
+		var some int64
+		err := row.Scan(&some)
+		runs += some
+		return err
+	}
+	queueSums(&batch, q, plan, boundaries, take, count)
+	for i := range plan.From {
+		queueRows(&batch, q, plan.From[i], plan.To[i], boundaries, take, count)
+	}
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return Report{}, err
 	}
 	return newReport(boundaries, rows, runs), nil
 }
