@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify internal/team",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify internal/team internal/incident",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -50,6 +50,7 @@ var mayImport = map[string]string{
 	"internal/rollup":               "internal/fault internal/postgres",
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/rollup",
 	"internal/history":              "internal/fault internal/postgres internal/price",
+	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
@@ -70,7 +71,7 @@ var onlyIn = map[string]string{
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/demo",
+		"internal/rollup internal/usage internal/history internal/demo internal/incident",
 }
 
 func TestImports(t *testing.T) {

@@ -28,6 +28,7 @@
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs; only reads
+//	incident        what broke: time line, impact, post-mortem, follow-ups
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books

@@ -19,6 +19,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
+	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
@@ -57,6 +58,9 @@ type Server struct {
 	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
 	Audit         *audit.Store
 	Teams         *team.Store
+	Incidents     *incident.Store
+	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
+	Checks        func() []incident.Check                                             // those to choose from; may be nil
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty
@@ -104,6 +108,9 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 			page.Operator.Leads = page.Teams != nil
 		}
 		page.Demo = s.Demo.Shown(c.Request().Context())
+		if operator.Role == account.RoleAdmin || page.Operator.Leads {
+			page.Incidents = s.openIncidents(c, operator.Role == account.RoleAdmin)
+		}
 	}
 	return page
 }

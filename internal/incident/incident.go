@@ -108,6 +108,9 @@ type Person struct {
 	Name string // or the address of one who gave none
 }
 
+// Check is a live check that can be recorded.
+type Check struct{ ID, Title string }
+
 // Reading is what a live check said at a moment.
 type Reading struct {
 	Title   string // what was looked at

@@ -154,14 +154,17 @@ func after(at *time.Time, since time.Time, who string) string {
 
 // special are the characters that mean something inside a line of Markdown.
 var special = strings.NewReplacer(
-	`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "|", `\|`, "~", `\~`, "!", `\!`, "$", `\$`,
-	"&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "&#64;", "://", ":&#47;&#47;", "www.", "www&#46;",
+	`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "|", `\|`, "~", `\~`, "$", `\$`, "&", "&amp;", "<", "&lt;", ">", "&gt;",
 )
 
+// mention matches the sign with which many sites call somebody; addresses have a
+// letter before it.
+var mention = regexp.MustCompile(`(^|[^\pL\pN.+-])@`)
+
 // inline is text as one line of Markdown in which nothing has a meaning: no markup,
-// no link, no mention of somebody.
+// no hidden target of a link, no mention of somebody.
 func inline(s string) string {
-	return special.Replace(strings.Join(strings.Fields(readable(s)), " "))
+	return mention.ReplaceAllString(special.Replace(strings.Join(strings.Fields(readable(s)), " ")), "$1&#64;")
 }
 
 // item matches the beginning of a line of a list, block what else could begin a
