@@ -378,11 +378,11 @@ func (s *Server) failureViews(i incident.Impact, runs func(url.Values) string) [
 
 // kinds are the words, the icon and the tone of what is on a time line.
 var kinds = map[incident.Kind][3]string{
-	incident.KindStart: {"Started", "alert", "error"}, incident.KindReading: {"Check", "check", ""}, incident.KindNote: {"Note", "runbook", ""},
+	incident.KindStart: {"Start", "alert", "error"}, incident.KindReading: {"Check", "check", ""}, incident.KindNote: {"Note", "runbook", ""},
 	incident.KindAcknowledge: {"Acknowledged", "check", "info"}, incident.KindMitigate: {"Mitigated", "info", "warning"},
 	incident.KindResolve: {"Resolved", "check", "success"}, incident.KindReopen: {"Reopened", "alert", "error"},
 	incident.KindEdit: {"Changed", "info", ""}, incident.KindFollowUp: {"Follow-up", "runs", ""},
-	incident.KindKey: {"Key", "key", "warning"}, incident.KindAction: {"Done", "settings", "info"},
+	incident.KindKey: {"Key", "key", "warning"}, incident.KindAction: {"Action", "settings", "info"},
 	incident.KindErrors: {"Errors", "activity", "warning"}, incident.KindDeploy: {"Deploy", "backup", "info"},
 }
 

@@ -205,7 +205,7 @@ func mostly(class string) string {
 	if class == "" {
 		return ""
 	}
-	return "Mostly " + class + "."
+	return "Mostly " + strings.ReplaceAll(class, "_", " ") + "."
 }
 
 func deploys(ctx context.Context, tx pgx.Tx, from, to time.Time) ([]Entry, error) {

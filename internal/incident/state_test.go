@@ -99,7 +99,7 @@ func TestCrossings(t *testing.T) {
 	want := []Entry{
 		{At: from, Provider: "anthropic", Title: "Errors cross the threshold: 10 of 10 attempts in 5 minutes failed (100%)", Body: "Mostly overloaded."},
 		{At: at(2), Provider: "anthropic", Title: "Errors are below the threshold again, after 8 min"},
-		{At: at(3), Provider: "openai", Title: "Errors cross the threshold: 14 of 20 attempts in 5 minutes failed (70%)", Body: "Mostly rate_limited."},
+		{At: at(3), Provider: "openai", Title: "Errors cross the threshold: 14 of 20 attempts in 5 minutes failed (70%)", Body: "Mostly rate limited."},
 		{At: at(4), Provider: "openai", Title: "Errors are below the threshold again, after 5 min"},
 		{At: at(5), Provider: "openai", Title: "Errors cross the threshold: 11 of 11 attempts in 5 minutes failed (100%)"},
 	}
