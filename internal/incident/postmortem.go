@@ -29,7 +29,9 @@ func PostMortem(r Report, provider func(id string) string, now time.Time) string
 	line("| Lead | %s |", inline(or(r.LeadName, "nobody")))
 	line("| Detected | %s |", utc(r.DetectedAt))
 	line("| Acknowledged | %s |", after(r.AcknowledgedAt, r.DetectedAt, r.AcknowledgedName))
-	line("| Mitigated | %s |", after(r.MitigatedAt, r.DetectedAt, ""))
+	if r.MitigatedAt != nil || r.ResolvedAt == nil {
+		line("| Mitigated | %s |", after(r.MitigatedAt, r.DetectedAt, ""))
+	}
 	line("| Resolved | %s |", after(r.ResolvedAt, r.DetectedAt, ""))
 	section := func(title, text string) {
 		line("\n## %s\n", title)

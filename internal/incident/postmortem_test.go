@@ -48,7 +48,6 @@ SEV1 (learners cannot work), resolved. All times are UTC.
 | Lead | Marta |
 | Detected | 2026-11-24 12:00:00 |
 | Acknowledged | 2026-11-24 12:04:00, after 4 min, by marta@example.org |
-| Mitigated | not yet |
 | Resolved | 2026-11-24 13:05:00, after 1 h 5 min |
 
 ## Summary
