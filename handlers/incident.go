@@ -17,6 +17,10 @@ import (
 	"github.com/promptcademy/promptops/views"
 )
 
+// maxIncidentForm has room for every part of a post-mortem at its longest, in any
+// script: a character takes up to twelve bytes of a form.
+const maxIncidentForm = 1 << 20
+
 // incidentPage is GET /incidents/:id.
 func (s *Server) incidentPage(c echo.Context) error {
 	id, err := numberParam(c, "id")
@@ -54,7 +58,7 @@ func (s *Server) postMortem(c echo.Context) error {
 // editIncident is POST /incidents/:id.
 func (s *Server) editIncident(c echo.Context) error {
 	return s.changeIncident(c, func(ctx context.Context, id int64, form url.Values) (string, error) {
-		now, err := s.Incidents.Report(ctx, id, s.Now())
+		now, err := s.Incidents.Find(ctx, id)
 		if err != nil {
 			return "", err
 		}
@@ -166,7 +170,7 @@ func (s *Server) changeIncident(c echo.Context, change func(ctx context.Context,
 	if err != nil {
 		return err
 	}
-	form, err := formOf(c)
+	form, err := formUpTo(c, maxIncidentForm)
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,11 @@ func TestTwoWriteAPostMortem(t *testing.T) {
 	marta.post(at+"/post-mortem", form("revision", revisionOn(t, refused), "summary", "Both", "wentWell", "this", "wentBadly", "", "lessons", "")).wants(t, http.StatusSeeOther)
 	marta.get(at).shows(t, "Both")
 
+	long := strings.Repeat("字", 9_999) // takes nine bytes of a form each
+	marta.post(at+"/post-mortem", form("revision", revisionOn(t, marta.get(at)), "summary", long, "wentWell", long, "wentBadly", long, "lessons", long)).wants(t, http.StatusSeeOther)
+	marta.post(at+"/post-mortem", form("revision", revisionOn(t, marta.get(at)), "summary", long+"two", "wentWell", "kept")).wants(t, http.StatusUnprocessableEntity).
+		shows(t, "This must have at most 10,000 characters.", long+"two", ">kept<")
+
 	seen = revisionOn(t, marta.get(at))
 	marta.post(at, form("revision", seen, "title", "Slower runs", "severity", "1", "leadId", "", "detectedAt", "")).wants(t, http.StatusSeeOther)
 	lena.post(at, form("revision", seen, "title", "Slowest runs", "severity", "1", "leadId", "", "detectedAt", "")).wants(t, http.StatusConflict).

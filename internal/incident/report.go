@@ -55,6 +55,15 @@ func (s *Store) Report(ctx context.Context, id int64, now time.Time) (r Report, 
 	return r, nil
 }
 
+// Find returns an incident without its time line.
+func (s *Store) Find(ctx context.Context, id int64) (Incident, error) {
+	i, err := find(ctx, s.db, id, "")
+	if err != nil {
+		return Incident{}, postgres.Fault(fmt.Errorf("find incident: %w", err))
+	}
+	return i, nil
+}
+
 func (s *Store) computed(ctx context.Context, i Incident, frozen []byte, now time.Time) (derived []Entry, impact Impact, err error) {
 	if frozen != nil {
 		return thaw(frozen)

@@ -405,6 +405,29 @@ func TestTimeLineAndImpactFromRows(t *testing.T) {
 	}
 }
 
+// When the database has no time for the sums, the page still has what people wrote.
+func TestReportWithoutWhatTakesTooLong(t *testing.T) {
+	w := newWorld(t, pgtest.Database(t))
+	id := w.start("Slow", noon)
+	must(t, w.AddNote(t.Context(), w.bea, id, "It hangs", noon.Add(time.Minute)))
+	tx, err := w.db.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), `lock table public.prompt_attempts in access exclusive mode`)
+	must(t, err)
+	r := w.report(id, noon.Add(time.Hour))
+	if diff := cmp.Diff([]string{"start", "note"}, kindsOf(r)); diff != "" || !r.Incomplete {
+		t.Errorf("incomplete %v; time line (-want +got):\n%s", r.Incomplete, diff)
+	}
+	if !strings.Contains(PostMortem(r, named, noon), "could not be computed") {
+		t.Error("the post-mortem does not say that numbers are missing")
+	}
+	must(t, tx.Rollback(t.Context()))
+	if r := w.report(id, noon.Add(time.Hour)); r.Incomplete {
+		t.Error("it stays incomplete")
+	}
+}
+
 func TestListMeasuresAndCSV(t *testing.T) {
 	w := newWorld(t, pgtest.Tx(t))
 	ctx := t.Context()
