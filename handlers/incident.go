@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
@@ -145,12 +144,20 @@ func (s *Server) writePostMortem(c echo.Context) error {
 // addFollowUp is POST /incidents/:id/follow-ups.
 func (s *Server) addFollowUp(c echo.Context) error {
 	return s.changeIncident(c, func(ctx context.Context, id int64, form url.Values) (string, error) {
-		owner, err := personOf(form.Get("ownerId"))
+		task, err := taskOf(form)
 		if err != nil {
-			return "", fault.InvalidFields([]fault.Field{{Field: "ownerId", Message: "is nobody; choose an admin"}})
+			return "", err
 		}
-		return flashFollowUpAdded, s.Incidents.AddFollowUp(ctx, actorOf(c), id, incident.Task{Body: form.Get("task"), OwnerID: owner, DueOn: form.Get("dueOn")}, s.Now())
+		return flashFollowUpAdded, s.Incidents.AddFollowUp(ctx, actorOf(c), id, task, s.Now())
 	})
+}
+
+func taskOf(form url.Values) (incident.Task, error) {
+	owner, err := personOf(form.Get("ownerId"))
+	if err != nil {
+		return incident.Task{}, fault.InvalidFields([]fault.Field{{Field: "ownerId", Message: "is nobody; choose an admin"}})
+	}
+	return incident.Task{Body: form.Get("task"), OwnerID: owner, DueOn: form.Get("dueOn")}, nil
 }
 
 // doFollowUp is POST /incidents/:id/follow-ups/:follow.
@@ -160,6 +167,14 @@ func (s *Server) doFollowUp(c echo.Context) error {
 		return err
 	}
 	return s.changeIncident(c, func(ctx context.Context, id int64, form url.Values) (string, error) {
+		form.Set("follow", strconv.FormatInt(followID, 10))
+		if form.Get("do") == "edit" {
+			task, err := taskOf(form)
+			if err != nil {
+				return "", err
+			}
+			return flashFollowUpChanged, s.Incidents.EditFollowUp(ctx, actorOf(c), id, followID, revisionOf(form), task, s.Now())
+		}
 		return flashFollowUpChanged, s.Incidents.DoFollowUp(ctx, actorOf(c), id, followID, revisionOf(form), incident.Deed(form.Get("do")), s.Now())
 	})
 }
@@ -210,11 +225,40 @@ func (s *Server) renderIncident(c echo.Context, id int64, form url.Values, refus
 		return err
 	}
 	page.Editing = form.Has("title")
-	page.Task = views.TaskForm{Task: form.Get("task"), DueOn: form.Get("dueOn"), Owners: slices.Clone(page.Form.Leads), Problems: problems}
-	choose(page.Task.Owners, form.Get("ownerId"))
+	if err := s.taskForms(c, &page, r.FollowUps, form, problems); err != nil {
+		return err
+	}
 	page.Texts = textViews(r.Texts(), form, problems)
 	refusedNote(&page, form, problems)
 	return s.render(c, status, views.Incident(page))
+}
+
+// taskForms fills in the forms that add and change follow-ups: what was typed goes
+// back to where it was typed.
+func (s *Server) taskForms(c echo.Context, page *views.IncidentPage, list []incident.FollowUp, form url.Values, problems map[string]string) error {
+	people, err := s.Incidents.People(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	typed := func(owner, name string) views.TaskForm {
+		return views.TaskForm{Task: form.Get("task"), DueOn: form.Get("dueOn"), Owners: personOptions(people, owner, name), Problems: problems, Open: true}
+	}
+	lost := form.Has("task") // also where what it was typed for is gone
+	for i, f := range list {
+		row := &page.FollowUps[i]
+		row.Form = views.TaskForm{Task: f.Body, Owners: personOptions(people, idText(f.OwnerID), f.OwnerName)}
+		if f.DueOn != nil {
+			row.Form.DueOn = f.DueOn.Format(time.DateOnly)
+		}
+		if form.Has("task") && form.Get("follow") == row.ID {
+			row.Form, lost = typed(form.Get("ownerId"), f.OwnerName), false
+		}
+	}
+	page.Task = views.TaskForm{Owners: personOptions(people, "", "")}
+	if lost {
+		page.Task = typed(form.Get("ownerId"), "")
+	}
+	return nil
 }
 
 func idText(id *uuid.UUID) string {

@@ -97,6 +97,12 @@ func TestIncidentFromBeginningToEnd(t *testing.T) {
 	marta.post(at+"/reading", form("check", "nonsense")).wants(t, http.StatusUnprocessableEntity).shows(t, "is no check that there is")
 	marta.post(at+"/follow-ups", form("task", "Watch <keys>", "dueOn", "2026-11-20")).wants(t, http.StatusSeeOther)
 	marta.get(at).shows(t, "Watch &lt;keys&gt;", "due 20 Nov 2026", "Late")
+	follow := regexp.MustCompile(`/follow-ups/(\d+)"`).FindStringSubmatch(marta.get(at).Text)[1]
+	marta.post(at+"/follow-ups/"+follow, form("do", "edit", "revision", "1", "task", "Watch <keys> hourly", "dueOn", "never")).wants(t, http.StatusUnprocessableEntity).
+		shows(t, `value="Watch &lt;keys&gt; hourly"`, "This is not a day like")
+	lena.post(at+"/follow-ups/"+follow, form("do", "done", "revision", "1")).wants(t, http.StatusSeeOther)
+	marta.post(at+"/follow-ups/"+follow, form("do", "edit", "revision", "1", "task", "Watch hourly")).wants(t, http.StatusConflict).shows(t, "somebody else changed this follow-up", `value="Watch hourly"`)
+	marta.post(at+"/follow-ups/"+follow, form("do", "undone", "revision", "2")).wants(t, http.StatusSeeOther)
 	marta.get("/incidents").shows(t, "Left to do", "Watch &lt;keys&gt;", "Mean to acknowledge", "4 min")
 
 	s.Clock.Advance(30 * time.Minute)

@@ -174,14 +174,16 @@ type FollowUpRow struct {
 	Late       bool
 	Done       bool
 	Revision   string
+	Form       TaskForm // that changes it, on the page of its incident
 }
 
-// TaskForm adds a follow-up.
+// TaskForm adds or changes a follow-up.
 type TaskForm struct {
 	Task     string
 	Owners   []Option
-	DueOn    string
+	DueOn    string // "2026-11-24"; may be empty
 	Problems map[string]string
+	Open     bool // it was refused: show it open
 }
 
 // IncidentText is a part of the post-mortem that people write.

@@ -113,7 +113,7 @@ func incidentPage() IncidentPage {
 			{ID: "4", At: someMoment(), Kind: "Note", Icon: "runbook", Who: "ada@example.org", Deleted: new(someMoment()), Earlier: []IncidentEarlier{{"nonsense", someMoment()}}},
 		},
 		Checks:    []Option{{Value: "fallback-keys", Label: "Usable fallback keys", Selected: true}},
-		FollowUps: []FollowUpRow{{ID: "1", IncidentID: "7", Body: "Watch <keys>", Owner: "Marta", Due: "20 Nov 2026", Late: true, Revision: "1"}, {ID: "2", IncidentID: "7", Body: "Tell learners", Done: true, Revision: "2"}},
+		FollowUps: []FollowUpRow{{ID: "1", IncidentID: "7", Body: "Watch <keys>", Owner: "Marta", Due: "20 Nov 2026", Late: true, Revision: "1", Form: TaskForm{Task: "Watch <keys>", DueOn: "2026-11-20", Owners: []Option{{Label: "Nobody yet"}}}}, {ID: "2", IncidentID: "7", Body: "Tell learners", Done: true, Revision: "2"}},
 		Task:      TaskForm{Owners: []Option{{Label: "Nobody yet"}}},
 		Texts:     []IncidentText{{Field: "summary", Label: "Summary", Hint: "What happened.", Text: "The key was <b>revoked</b>."}, {Field: "lessons", Label: "What we learned", Hint: "…"}},
 		Markdown:  "# Incident 7: OpenAI refuses &lt;our&gt; keys\n",

@@ -2,7 +2,6 @@ package incident
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -92,20 +91,7 @@ const (
 // DoFollowUp marks a follow-up as done or not, or removes it. It is fault.Conflict
 // when it is no longer as of revision.
 func (s *Store) DoFollowUp(ctx context.Context, by audit.Actor, id, followID int64, revision int, deed Deed, now time.Time) error {
-	return s.change(ctx, "follow-up", id, func(tx pgx.Tx, i Incident) error {
-		var body string
-		var stored int
-		err := tx.QueryRow(ctx, `
-			select body, revision from ops.incident_follow_ups
-			where id = $2 and incident_id = $1`, id, followID).Scan(&body, &stored)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return fault.New(fault.Conflict, "Nothing was changed: this follow-up is gone. Below is what there is now.")
-		case err != nil:
-			return err
-		case stored != revision:
-			return fault.New(fault.Conflict, "Nothing was changed: somebody else changed this follow-up meanwhile. Below it is as it is now.")
-		}
+	return s.changeFollowUp(ctx, id, followID, revision, func(tx pgx.Tx, i Incident, f FollowUp) error {
 		var title string
 		var doneAt *time.Time
 		switch deed {
@@ -118,6 +104,7 @@ func (s *Store) DoFollowUp(ctx context.Context, by audit.Actor, id, followID int
 		default:
 			return fault.New(fault.Malformed, "The form does not say what to do with this follow-up.")
 		}
+		var err error
 		if deed == Remove {
 			_, err = tx.Exec(ctx, `delete from ops.incident_follow_ups where id = $1`, followID)
 		} else {
@@ -126,7 +113,53 @@ func (s *Store) DoFollowUp(ctx context.Context, by audit.Actor, id, followID int
 		if err != nil {
 			return err
 		}
-		return s.followed(ctx, tx, by, i, title, "incident.follow_up_"+string(deed), body, now)
+		return s.followed(ctx, tx, by, i, title, "incident.follow_up_"+string(deed), f.Body, now)
+	})
+}
+
+// EditFollowUp changes what is to be done, by whom and until when; see AddFollowUp
+// and DoFollowUp.
+func (s *Store) EditFollowUp(ctx context.Context, by audit.Actor, id, followID int64, revision int, t Task, now time.Time) error {
+	t, due, err := t.checked()
+	if err != nil {
+		return err
+	}
+	return s.changeFollowUp(ctx, id, followID, revision, func(tx pgx.Tx, i Incident, f FollowUp) error {
+		if f.Body == t.Body && same(f.OwnerID, t.OwnerID) && sameDay(f.DueOn, due) {
+			return nil
+		}
+		if !same(f.OwnerID, t.OwnerID) {
+			if err := mayLead(ctx, tx, t.OwnerID, "ownerId"); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, `
+			update ops.incident_follow_ups set body = $2, owner_id = $3, due_on = $4, revision = revision + 1
+			where id = $1`, followID, t.Body, t.OwnerID, due); err != nil {
+			return err
+		}
+		return s.followed(ctx, tx, by, i, "Follow-up changed", "incident.follow_up_edit", t.Body, now)
+	})
+}
+
+func sameDay(a, b *time.Time) bool {
+	return a == b || a != nil && b != nil && a.Format(time.DateOnly) == b.Format(time.DateOnly)
+}
+
+// changeFollowUp runs fn in a transaction in which nobody else changes the
+// follow-up, if it is still as of revision.
+func (s *Store) changeFollowUp(ctx context.Context, id, followID int64, revision int, fn func(tx pgx.Tx, i Incident, f FollowUp) error) error {
+	return s.change(ctx, "change follow-up", id, func(tx pgx.Tx, i Incident) error {
+		found, err := followUps(ctx, tx, `f.incident_id = $1 and f.id = $2`, 1, id, followID)
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			return fault.New(fault.Conflict, "Nothing was changed: this follow-up is gone. Below is what there is now.")
+		case found[0].Revision != revision:
+			return fault.New(fault.Conflict, "Nothing was changed: somebody else changed this follow-up meanwhile. Below it is as it is now.")
+		}
+		return fn(tx, i, found[0])
 	})
 }
 

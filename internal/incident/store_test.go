@@ -454,7 +454,15 @@ func TestListMeasuresAndCSV(t *testing.T) {
 	must(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 1, Done, noon))
 	wantKind(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 1, Undone, noon), fault.Conflict, "somebody else")
 	must(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 2, Undone, noon))
-	must(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 3, Remove, noon))
+	wantKind(t, w.EditFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 3, Task{Body: " ", DueOn: "x"}, noon), fault.Invalid, "task", "dueOn")
+	wantKind(t, w.EditFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 2, Task{Body: "sooner"}, noon), fault.Conflict)
+	wantKind(t, w.DoFollowUp(ctx, w.bea, ids[3], toDo[0].ID, 3, Done, noon), fault.Conflict, "gone")            // another incident's
+	must(t, w.EditFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 3, Task{Body: "sooner", DueOn: "2026-11-20"}, noon)) // nothing new
+	must(t, w.EditFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 3, Task{Body: "at once", OwnerID: w.bea.OperatorID}, noon))
+	if f := w.report(ids[4], noon).FollowUps[0]; f.Body != "at once" || f.OwnerName != "bea@example.org" || f.DueOn != nil || f.Revision != 4 {
+		t.Errorf("changed: %+v", f)
+	}
+	must(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 4, Remove, noon))
 	wantKind(t, w.DoFollowUp(ctx, w.bea, ids[4], toDo[0].ID, 3, Done, noon), fault.Conflict, "gone")
 
 	listed := func(f Filter) []int64 {
