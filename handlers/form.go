@@ -17,9 +17,9 @@ const maxForm = 64 << 10
 // what no page of ours sends.
 func formOf(c echo.Context) (url.Values, error) { return formUpTo(c, maxForm) }
 
-// formUpTo is formOf for a form of another size.
-func formUpTo(c echo.Context, bytes int64) (url.Values, error) {
-	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, bytes)
+// formUpTo is formOf for a form of more bytes.
+func formUpTo(c echo.Context, limit int64) (url.Values, error) {
+	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, limit)
 	form, err := c.FormParams()
 	if err != nil {
 		if f := asFault(err); f.Kind == fault.TooLarge {

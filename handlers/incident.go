@@ -355,8 +355,8 @@ func momentOf(at *time.Time, zone *time.Location) *views.Moment {
 func (s *Server) checkOptions(own string) []views.Option {
 	var options []views.Option
 	listed := own == ""
-	if s.Checks != nil {
-		for _, check := range s.Checks() {
+	if s.Readable != nil {
+		for _, check := range s.Readable() {
 			options = append(options, views.Option{Value: check.ID, Label: check.Title})
 			listed = listed || check.ID == own
 		}

@@ -50,7 +50,7 @@ func (v *visitor) started(pairs ...string) string {
 
 func readings(failing bool) func(*handlers.Server) {
 	return func(s *handlers.Server) {
-		s.Checks = func() []incident.Check {
+		s.Readable = func() []incident.Check {
 			return []incident.Check{{ID: "fallback-keys", Title: "Usable fallback keys"}, {ID: "slow", Title: "P95"}}
 		}
 		s.Reading = func(_ context.Context, id string) (incident.Reading, error) {

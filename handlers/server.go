@@ -60,7 +60,7 @@ type Server struct {
 	Teams         *team.Store
 	Incidents     *incident.Store
 	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
-	Checks        func() []incident.Check                                             // those to choose from; may be nil
+	Readable      func() []incident.Check                                             // the checks to choose from; may be nil
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

@@ -231,7 +231,7 @@ func VerdictTone(verdict string) string {
 	switch verdict {
 	case "ok", "good", "healthy":
 		return "success"
-	case "failing", "bad", "error", "fail":
+	case "failing", "critical", "bad", "error":
 		return "error"
 	}
 	return "warning"

@@ -151,7 +151,7 @@ func TestIncidentsAreOnlyText(t *testing.T) {
 }
 
 func TestVerdictsAreNeverGreenByMistake(t *testing.T) {
-	for verdict, want := range map[string]string{"ok": "success", "failing": "error", "warning": "warning", "unknown": "warning", "": "warning", "okay?": "warning"} {
+	for verdict, want := range map[string]string{"ok": "success", "failing": "error", "critical": "error", "warning": "warning", "unknown": "warning", "": "warning", "okay?": "warning"} {
 		if got := VerdictTone(verdict); got != want {
 			t.Errorf("%q is %s, want %s", verdict, got, want)
 		}
