@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/outreach internal/audit internal/notify internal/team internal/period internal/activity",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -53,6 +53,7 @@ var mayImport = map[string]string{
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/rollup",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
+	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price",
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
@@ -74,7 +75,7 @@ var onlyIn = map[string]string{
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/demo",
+		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/demo",
 }
 
 func TestImports(t *testing.T) {

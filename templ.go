@@ -31,6 +31,7 @@
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
 //	activity        what learners do, and what that costs; only reads
+//	incident        what broke: time line, impact, post-mortem, follow-ups
 //	outreach        who has no key that works, what that costs, and who was told
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark

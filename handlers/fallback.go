@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/views"
@@ -27,12 +26,6 @@ const (
 	// A test is a call to the provider, which may hang.
 	testPatience = 15 * time.Second
 )
-
-// actor is who does something, for the audit log.
-func actor(c echo.Context) audit.Actor {
-	operator := callerOf(c).operator
-	return audit.Operator(operator.ID, operator.Email)
-}
 
 // keyID is the key that the address names.
 func keyID(c echo.Context) (uuid.UUID, error) {
@@ -85,7 +78,7 @@ func (s *Server) orderFallback(c echo.Context) error {
 		parsed, _ := uuid.Parse(id) // none of the keys: nothing moves
 		wanted, moved = key.Moved(seen, parsed, map[string]int{"up": -1, "down": 1}[way]), "#key-"+parsed.String()
 	}
-	if err := s.Fallbacks.Reorder(c.Request().Context(), form.Get("provider"), seen, wanted, actor(c), s.Now()); err != nil {
+	if err := s.Fallbacks.Reorder(c.Request().Context(), form.Get("provider"), seen, wanted, actorOf(c), s.Now()); err != nil {
 		return s.renderFallback(c, err)
 	}
 	setFlash(c, flashKeysMoved)
@@ -118,7 +111,7 @@ func (s *Server) addFallback(c echo.Context) error {
 	if err != nil {
 		return s.renderNewFallback(c, form, err)
 	}
-	added, err := s.Fallbacks.Add(c.Request().Context(), n, actor(c), s.Now())
+	added, err := s.Fallbacks.Add(c.Request().Context(), n, actorOf(c), s.Now())
 	if err != nil {
 		return s.renderNewFallback(c, form, err)
 	}
@@ -183,7 +176,7 @@ func (s *Server) changeFallback(c echo.Context) error {
 			return done{}, err
 		}
 		revision, _ := strconv.Atoi(form.Get("revision")) // anything else was never shown: a conflict
-		changed, err := s.Fallbacks.Change(ctx, id, settings, revision, actor(c), s.Now())
+		changed, err := s.Fallbacks.Change(ctx, id, settings, revision, actorOf(c), s.Now())
 		if !changed {
 			return done{flash: flashKeySame}, err
 		}
@@ -198,7 +191,7 @@ func (s *Server) rotateFallback(c echo.Context) error {
 		if err != nil {
 			return done{}, err
 		}
-		added, err := s.Fallbacks.Rotate(ctx, id, r, actor(c), s.Now())
+		added, err := s.Fallbacks.Rotate(ctx, id, r, actorOf(c), s.Now())
 		if err != nil {
 			return done{}, err
 		}
@@ -210,28 +203,28 @@ func (s *Server) rotateFallback(c echo.Context) error {
 // keepFallback is POST /keys/fallback/:id/keep.
 func (s *Server) keepFallback(c echo.Context) error {
 	return s.keyAction(c, "", func(ctx context.Context, id uuid.UUID, _ url.Values) (done, error) {
-		return done{flash: flashKeyKept}, s.Fallbacks.Keep(ctx, id, actor(c), s.Now())
+		return done{flash: flashKeyKept}, s.Fallbacks.Keep(ctx, id, actorOf(c), s.Now())
 	})
 }
 
 // disableFallback is POST /keys/fallback/:id/disable.
 func (s *Server) disableFallback(c echo.Context) error {
 	return s.keyAction(c, "disable", func(ctx context.Context, id uuid.UUID, form url.Values) (done, error) {
-		return done{flash: flashKeyDisabled}, s.Fallbacks.Disable(ctx, id, form.Get("reason"), actor(c), s.Now())
+		return done{flash: flashKeyDisabled}, s.Fallbacks.Disable(ctx, id, form.Get("reason"), actorOf(c), s.Now())
 	})
 }
 
 // enableFallback is POST /keys/fallback/:id/enable.
 func (s *Server) enableFallback(c echo.Context) error {
 	return s.keyAction(c, "", func(ctx context.Context, id uuid.UUID, _ url.Values) (done, error) {
-		return done{flash: flashKeyEnabled}, s.Fallbacks.Enable(ctx, id, actor(c), s.Now())
+		return done{flash: flashKeyEnabled}, s.Fallbacks.Enable(ctx, id, actorOf(c), s.Now())
 	})
 }
 
 // deleteFallback is POST /keys/fallback/:id/delete.
 func (s *Server) deleteFallback(c echo.Context) error {
 	return s.keyAction(c, "delete", func(ctx context.Context, id uuid.UUID, form url.Values) (done, error) {
-		_, err := s.Fallbacks.Delete(ctx, id, form.Get("confirm"), actor(c), s.Now())
+		_, err := s.Fallbacks.Delete(ctx, id, form.Get("confirm"), actorOf(c), s.Now())
 		return done{flashKeyDeleted, fallbackPath}, err
 	})
 }

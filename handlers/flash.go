@@ -29,6 +29,19 @@ const (
 	flashNobodyChosen  = "nobody-chosen"
 	flashMessagesSaved = "messages-saved"
 
+	flashIncidentStarted      = "incident-started"
+	flashIncidentSaved        = "incident-saved"
+	flashIncidentAcknowledged = "incident-acknowledged"
+	flashIncidentMitigated    = "incident-mitigated"
+	flashIncidentResolved     = "incident-resolved"
+	flashIncidentReopened     = "incident-reopened"
+	flashNoteAdded            = "note-added"
+	flashNoteChanged          = "note-changed"
+	flashNoteDeleted          = "note-deleted"
+	flashReadingRecorded      = "reading-recorded"
+	flashFollowUpAdded        = "follow-up-added"
+	flashFollowUpChanged      = "follow-up-changed"
+
 	flashOperatorSaved    = "operator-saved"
 	flashOperatorDisabled = "operator-disabled"
 	flashOperatorEnabled  = "operator-enabled"
@@ -56,9 +69,21 @@ var flashes = map[string]views.Flash{
 	flashAuditWhole:    {Kind: "success", Text: "Every entry was read, and each is as it was written."},
 	flashBudgetsSame:   {Kind: "info", Text: "Nothing was changed: these limits hold already."},
 
-	flashOutreach:      {Kind: "success"},
-	flashNobodyChosen:  {Kind: "warning", Text: "Nobody was chosen: tick the learners in the list first."},
-	flashMessagesSaved: {Kind: "success", Text: "Saved. New nudges begin with these texts."},
+	flashIncidentStarted:      {Kind: "success", Text: "The incident is started, and every page says so. Write notes while you work on it."},
+	flashIncidentSaved:        {Kind: "success", Text: "Saved."},
+	flashIncidentAcknowledged: {Kind: "success", Text: "Acknowledged: everybody can see that you look after it."},
+	flashIncidentMitigated:    {Kind: "success", Text: "Marked as mitigated. Resolve it when the cause is gone."},
+	flashIncidentResolved:     {Kind: "success", Text: "Resolved. Its figures and its time line stay as they are now; write the post-mortem while you remember."},
+	flashIncidentReopened:     {Kind: "success", Text: "Reopened: its figures and its time line go on."},
+	flashNoteAdded:            {Kind: "success", Text: "The note is on the time line."},
+	flashNoteChanged:          {Kind: "success", Text: "The note is changed. What it said before can still be read."},
+	flashNoteDeleted:          {Kind: "success", Text: "The note is taken back, and not in the post-mortem."},
+	flashReadingRecorded:      {Kind: "success", Text: "What the check says now is on the time line."},
+	flashFollowUpAdded:        {Kind: "success", Text: "The follow-up is added."},
+	flashFollowUpChanged:      {Kind: "success", Text: "The follow-up is changed."},
+	flashOutreach:             {Kind: "success"},
+	flashNobodyChosen:         {Kind: "warning", Text: "Nobody was chosen: tick the learners in the list first."},
+	flashMessagesSaved:        {Kind: "success", Text: "Saved. New nudges begin with these texts."},
 
 	flashOperatorSaved:    {Kind: "success", Text: "Saved. It takes effect with the operator’s next click."},
 	flashOperatorDisabled: {Kind: "success", Text: "Disabled, and signed out everywhere."},

@@ -176,6 +176,14 @@ func (r rivals) intrusions() []intrusion {
 		{name: "the budgets", path: "/settings/budgets"},
 		{name: "the playground", path: "/playground"},
 		{name: "the API with the session", method: http.MethodPost, path: "/api/ai/run", body: "{}", header: []string{"Content-Type", "application/json"}},
+		{name: "the incidents", path: "/incidents", own: true},
+		{name: "the incidents with their team", path: "/incidents?team=" + beta + "&status=resolved&before=9", own: true},
+		{name: "the file of incidents", path: "/incidents.csv"},
+		{name: "an incident", path: "/incidents/1"},
+		{name: "its post-mortem", path: "/incidents/1/post-mortem.md"},
+		{name: "a new incident", method: http.MethodPost, path: "/incidents", body: "title=Mine&severity=1"},
+		{name: "a note on an incident", method: http.MethodPost, path: "/incidents/1/notes", body: "body=Mine"},
+		{name: "resolving an incident", method: http.MethodPost, path: "/incidents/1/status", body: "do=resolve"},
 		{name: "a run of theirs", path: "/runs/" + r.runs["beta"], also: []string{"bertha", "anthropic"}},
 		{name: "a run of mine for them", path: "/runs/" + r.runs["own in beta"]},
 		{name: "a run of theirs in capitals", path: "/runs/" + strings.ToUpper(r.runs["beta"])},
@@ -192,6 +200,8 @@ func TestALeadTriesToSeeAnotherTeam(t *testing.T) {
 	admin.get("/usage").wants(t, http.StatusOK).shows(t, "claude-haiku", "gemini-3.8", "Beta Buccaneers")
 	admin.get("/settings/teams/"+r.beta.String()).wants(t, http.StatusOK).shows(t, "Beta Buccaneers", "bertha", "learner-bea", "learner-ann")
 	r.bea.get("/usage").wants(t, http.StatusOK).shows(t, "claude-haiku", "gemini-3.8", "Beta Buccaneers")
+	trouble := admin.started("title", "Runs are slow", "severity", "1")
+	admin.post(trouble+"/notes", "body=Beta+Buccaneers+suffer+most,+says+bertha").wants(t, http.StatusSeeOther)
 	before := r.rows(t)
 
 	list := r.intrusions()

@@ -30,7 +30,7 @@ func (s *Server) addEndpoint(c echo.Context) error {
 		return err
 	}
 	wanted := provider.NewEndpoint{ID: form.Get("id"), Name: form.Get("name"), BaseURL: form.Get("baseUrl")}
-	if err := s.Endpoints.Add(c.Request().Context(), wanted, actor(c), s.Now()); err != nil {
+	if err := s.Endpoints.Add(c.Request().Context(), wanted, actorOf(c), s.Now()); err != nil {
 		return s.renderProviders(c, form, err, "", nil)
 	}
 	setFlash(c, flashEndpointAdded)
@@ -120,7 +120,7 @@ func (s *Server) changeEndpoint(c echo.Context) error {
 	}
 	revision, _ := strconv.Atoi(form.Get("revision")) // anything else was never shown: a conflict
 	wanted := provider.NewEndpoint{ID: c.Param("id"), Name: form.Get("name"), BaseURL: form.Get("baseUrl")}
-	changed, err := s.Endpoints.Change(c.Request().Context(), wanted, revision, actor(c), s.Now())
+	changed, err := s.Endpoints.Change(c.Request().Context(), wanted, revision, actorOf(c), s.Now())
 	if err != nil {
 		return s.renderEndpoint(c, form, err)
 	}
@@ -130,7 +130,7 @@ func (s *Server) changeEndpoint(c echo.Context) error {
 
 // removeEndpoint is POST /settings/providers/:id/delete.
 func (s *Server) removeEndpoint(c echo.Context) error {
-	if _, err := s.Endpoints.Remove(c.Request().Context(), c.Param("id"), actor(c), s.Now()); err != nil {
+	if _, err := s.Endpoints.Remove(c.Request().Context(), c.Param("id"), actorOf(c), s.Now()); err != nil {
 		return s.renderEndpoint(c, nil, err)
 	}
 	setFlash(c, flashEndpointRemoved)

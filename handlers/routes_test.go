@@ -98,6 +98,21 @@ var permissions = map[string][5]outcome{
 	"GET /keys/health/settings":     {toSignIn, toSignIn, forbidden, open},
 	"POST /keys/health/settings":    {toSignIn, toSignIn, forbidden, open},
 
+	"GET /incidents":                         {toSignIn, toSignIn, forbidden, open, open},
+	"GET /incidents.csv":                     {toSignIn, toSignIn, forbidden, open},
+	"GET /incidents/new":                     {toSignIn, toSignIn, forbidden, open},
+	"POST /incidents":                        {toSignIn, toSignIn, forbidden, open},
+	"GET /incidents/:id":                     {toSignIn, toSignIn, forbidden, absent}, // ":id" is no incident's
+	"GET /incidents/:id/post-mortem.md":      {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id":                    {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/status":             {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/notes":              {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/notes/:note":        {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/reading":            {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/post-mortem":        {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/follow-ups":         {toSignIn, toSignIn, forbidden, absent},
+	"POST /incidents/:id/follow-ups/:follow": {toSignIn, toSignIn, forbidden, absent},
+
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},

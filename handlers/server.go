@@ -20,6 +20,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/history"
+	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
 	"github.com/promptcademy/promptops/internal/notify"
@@ -61,6 +62,9 @@ type Server struct {
 	History       *history.Store
 	Activity      *activity.Store
 	Outreach      *outreach.Store
+	Incidents     *incident.Store
+	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
+	Readable      func() []incident.Check                                             // the checks to choose from; may be nil
 	Demo          *demo.Store
 	Channels      *notify.Store
 	Notifications *notify.Dispatcher
@@ -118,6 +122,9 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 			page.Operator.Leads = page.Teams != nil
 		}
 		page.Demo = s.Demo.Shown(c.Request().Context())
+		if operator.Role == account.RoleAdmin || page.Operator.Leads {
+			page.Incidents = s.openIncidents(c, operator.Role == account.RoleAdmin)
+		}
 	}
 	return page
 }

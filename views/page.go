@@ -20,6 +20,8 @@ type Page struct {
 	Flash    *Flash                   // what came of the last form; nil: nothing to say
 	Teams    *TeamSwitch              // whose figures a team lead sees; nil: not only some teams'
 	Assets   func(name string) string // address of a built asset: static.Assets.URL
+
+	Incidents []OpenIncident // what is broken at the moment, the worst first: say so on every page
 }
 
 // Operator is the person who is signed in.
@@ -82,6 +84,7 @@ var navigation = []navGroup{
 	}},
 	{"Operations", []navLink{
 		{"Alerts", "/alerts", "alert", false},
+		{"Incidents", "/incidents", "incident", true},
 		{"Logs", "/logs", "logs", false},
 		{"Runbook", "/runbook", "runbook", false},
 		{"Backups", "/backups", "backup", false},
@@ -95,7 +98,7 @@ var navigation = []navGroup{
 
 // leadPages are the pages that team leads may see, too; the first one that is
 // built is where they begin.
-var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs"}
+var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs", "/incidents"}
 
 // LeadStart is the page on which a team lead begins.
 func LeadStart() string {

@@ -341,6 +341,7 @@ func pages() map[string]templ.Component {
 	}
 	maps.Copy(all, keyHealthPages())
 	maps.Copy(all, overviewPages())
+	maps.Copy(all, incidentPages())
 	return all
 }
 
