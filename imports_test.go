@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify internal/team",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/audit internal/notify internal/team internal/drift",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -37,6 +37,7 @@ var mayImport = map[string]string{
 	// The nouns. An arrow points one way only, from what happens to what it needs.
 	"internal/audit":                "internal/postgres internal/fault",
 	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit",
+	"internal/drift":                "internal/fault internal/postgres",
 	"internal/account":              "internal/fault internal/postgres internal/audit",
 	"internal/team":                 "internal/fault internal/postgres internal/audit",
 	"internal/learner":              "internal/fault internal/postgres",
@@ -70,7 +71,7 @@ var onlyIn = map[string]string{
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/demo",
+		"internal/rollup internal/usage internal/history internal/demo internal/drift",
 }
 
 func TestImports(t *testing.T) {

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/embedded"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
@@ -85,6 +87,9 @@ func checkShape(t *testing.T, db, superuser *pgxpool.Pool) {
 	checkOpsIsClosed(t, db)
 	if made := ensurePartitions(t, db, "2026-11-01", "2026-11-01"); made != 3 {
 		t.Errorf("made %d partitions, want 3", made)
+	}
+	if found, err := drift.NewStore(db).Check(t.Context(), time.Now()); err != nil || len(found.Differences) > 0 {
+		t.Errorf("has drifted (%v): %+v", err, found.Differences)
 	}
 	exec(t, superuser, `delete from auth.users where id = $1`, ann)
 	left := query[int](t, db, `
