@@ -144,7 +144,7 @@ func readFacts(ctx context.Context, tx pgx.Tx) ([]Fact, error) {
 		       lateral (select string_agg(distinct base.name, ', ' order by base.name) as tables
 		                from pg_rewrite w join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
 		                join rel base on base.oid = d.refobjid
-		                where w.ev_class = rel.oid and base.oid <> rel.oid and (base.relrowsecurity or base.nspname = 'ops')) deps
+		                where w.ev_class = rel.oid and base.oid <> rel.oid and (base.relrowsecurity or base.nspname = 'ops' or exists (select from pg_policy y where y.polrelid = base.oid))) deps
 		  where nspname = 'public' and relkind in ('v', 'm') and reached.by is not null and deps.tables is not null
 		    and (relkind = 'm' or not coalesce(reloptions && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1', 'security_invoker=yes'], false)))
 		select kind, object, name, parent, parts, make, drop from fact
