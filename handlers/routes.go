@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/promptcademy/promptops/internal/drift"
 )
 
 // access says who may use a route.
@@ -98,6 +100,9 @@ func (s *Server) register(e *echo.Echo) {
 		}
 		e.Match(methods, r.path, func(c echo.Context) error {
 			exchangeOf(c).route = r.path
+			if r.path != runPath { // whose statements are sent together with those of other runs
+				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
+			}
 			if err := s.admit(c, r.access); err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
@@ -57,6 +58,7 @@ type Server struct {
 	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
 	Audit         *audit.Store
 	Teams         *team.Store
+	Drift         *drift.Store
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

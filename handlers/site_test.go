@@ -21,6 +21,7 @@ import (
 	"github.com/promptcademy/promptops/internal/account"
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
@@ -105,7 +106,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Cooling: key.NewCoolings(s.Keys, log), Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
-		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(s.DB),
+		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(s.DB), Drift: drift.NewStore(s.DB),
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),

@@ -22,6 +22,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/learner"
@@ -108,9 +109,15 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	cooling := key.NewCoolings(keyStore, log)
 	teardown.add("key coolings", func() error { cooling.Wait(); return nil })
 
+	drifts := drift.NewStore(f.pool)
+	denials := drift.NewRecorder(f.denials, drifts, log)
+	teardown.add("refused statements", func() error { return denials.RunOnce(within(interruptTimeout), time.Now()) })
+
 	// Runs have a pool of their own. Those that another process left behind are
 	// closed before the first new one.
-	runPool, err := postgres.Open(ctx, f.url, run.PoolOptions)
+	runOptions := run.PoolOptions
+	runOptions.Denied = f.denials.Note
+	runPool, err := postgres.Open(ctx, f.url, runOptions)
 	if err != nil {
 		return err
 	}
@@ -177,6 +184,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		"pages": func() telemetry.Pool { return poolState(f.pool) }, "runs": func() telemetry.Pool { return poolState(runPool) },
 	})
 	metrics.Unwritten(runs.Unwritten)
+	metrics.Denied(f.denials.Total)
 	observe, runLog := metrics.Observe, log
 	if cfg.OTLPURL != "" {
 		export, err := telemetry.NewExport(ctx, telemetry.ExportOptions{
@@ -199,7 +207,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		},
 		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(f.pool),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
-		Channels: channels, Notifications: dispatcher,
+		Channels: channels, Notifications: dispatcher, Drift: drifts,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
@@ -247,6 +255,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
+	loops.Go(func() error { return denials.Run(ctx) })
 	loops.Go(func() error { return dispatcher.Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })
