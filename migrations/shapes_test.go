@@ -91,6 +91,11 @@ func checkShape(t *testing.T, db, superuser *pgxpool.Pool) {
 	if found, err := drift.NewStore(db).Check(t.Context(), time.Now()); err != nil || len(found.Differences) > 0 {
 		t.Errorf("has drifted (%v): %+v", err, found.Differences)
 	}
+	// Where it may not make learners it borrows some that are in no team.
+	exec(t, superuser, `insert into auth.users (id, email) select gen_random_uuid(), n || '@example.org' from generate_series(1, 4) n`)
+	if tried, err := drift.NewStore(db).Try(t.Context(), time.Now()); err != nil || len(tried.Wrong()) > 0 {
+		t.Errorf("acting as learners (%v): %+v", err, tried.Wrong())
+	}
 	exec(t, superuser, `delete from auth.users where id = $1`, ann)
 	left := query[int](t, db, `
 		select count(*)::int from public.user_api_keys where user_id = $1 union all
