@@ -87,6 +87,8 @@ var routes = []route{
 	{http.MethodPost, teamsPath + "/:id/members", admin, (*Server).addMember},
 	{http.MethodPost, teamsPath + "/:id/members/:learner", admin, (*Server).changeMember},
 	{http.MethodPost, teamsPath + "/:id/delete", admin, (*Server).deleteTeam},
+	{http.MethodGet, rlsPath, admin, (*Server).rlsPage},
+	{http.MethodPost, rlsPath + "/test", admin, (*Server).tryRLS},
 	{http.MethodPost, "/demo/clear", admin, (*Server).clearDemo},
 }
 
