@@ -239,6 +239,10 @@ func pages() map[string]templ.Component {
 	return map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
+		"drift":              driftPages()["drift"],
+		"drift-healthy":      driftPages()["drift-healthy"],
+		"drift-warning":      driftPages()["drift-warning"],
+		"drift-unknown":      driftPages()["drift-unknown"],
 		"audit":              Audit(auditPage()),
 		"audit-broken":       Audit(brokenAudit()),
 		"audit-empty":        Audit(AuditPage{Page: page("Audit log", "/settings/audit"), CSV: "/settings/audit.csv"}),
