@@ -62,7 +62,7 @@ func (s *Server) rlsView(c echo.Context) (views.DriftPage, error) {
 	}
 	page.CheckedAt, page.Compared, page.Critical = views.MomentOf(found.CheckedAt, zone), views.Count(int64(found.Facts)), strconv.Itoa(found.Critical())
 	page.Differences, page.Script = differencesView(found), found.Script()
-	page.ErrorsSince, page.Errors = views.MomentOf(now.Add(-rlsErrorsSince), zone), rlsErrorsView(refused, zone)
+	page.Errors = rlsErrorsView(refused, zone)
 	return page, nil
 }
 
@@ -107,12 +107,14 @@ func rlsErrorsView(groups []drift.ErrorGroup, zone *time.Location) (list []views
 	return list
 }
 
-// triedView lists the tables of learners, and of our own only those that are open.
+// triedView lists the tables of learners, and of our own only those that are open;
+// first what is wrong.
 func triedView(m drift.Matrix) *views.TriedRLS {
 	t := &views.TriedRLS{Actors: drift.Actors(), Tries: views.Count(int64(len(m.Cells)))}
 	if wrong := len(m.Wrong()); wrong > 0 {
 		t.Wrong = views.Count(int64(wrong))
 	}
+	var right []views.TriedRow
 	closed := map[string]bool{}
 	for i := 0; i < len(m.Cells); {
 		first, cells, wrong := m.Cells[i], map[string]views.TriedCell{}, false
@@ -139,8 +141,13 @@ func triedView(m drift.Matrix) *views.TriedRLS {
 			}
 			row.Cells = append(row.Cells, cell)
 		}
-		t.Rows = append(t.Rows, row)
+		if wrong {
+			t.Rows = append(t.Rows, row)
+		} else {
+			right = append(right, row)
+		}
 	}
+	t.Rows = append(t.Rows, right...)
 	n := 0
 	for _, all := range closed {
 		if all {

@@ -10,8 +10,7 @@ type DriftPage struct {
 	Critical    string // how many of the differences; "0"
 	Differences []Difference
 	Script      string // SQL that would mend all of them
-	Errors      []RLSError
-	ErrorsSince Moment
+	Errors      []RLSError // of the last 24 hours
 	TryProblem  string
 	Tried       *TriedRLS // nil: nobody has asked for it
 }

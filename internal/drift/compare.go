@@ -98,7 +98,7 @@ func follower(f Fact) (Fact, bool) {
 }
 
 func missing(f Fact, want Snapshot) Difference {
-	d := Difference{Object: f.title(), Kind: Missing, Severity: Warning, Expected: f.text(), SQL: f.Make, Ours: true, rank: ranks[f.Kind]}
+	d := Difference{Object: f.title(), Kind: Missing, Severity: Warning, Expected: f.alone(), SQL: f.Make, Ours: true, rank: ranks[f.Kind]}
 	switch f.Kind {
 	case "table":
 		d.SQL = "-- " + f.Object + " is gone with its rows. Restore it from a backup, then check again."
@@ -132,7 +132,7 @@ func missing(f Fact, want Snapshot) Difference {
 }
 
 func unexpected(f Fact, want Snapshot) Difference {
-	d := Difference{Object: f.title(), Kind: Unexpected, Severity: Critical, Got: f.text(), SQL: f.Drop, Ours: true, rank: ranks[f.Kind]}
+	d := Difference{Object: f.title(), Kind: Unexpected, Severity: Critical, Got: f.alone(), SQL: f.Drop, Ours: true, rank: ranks[f.Kind]}
 	switch f.Kind {
 	case "table":
 		d.Severity = Warning

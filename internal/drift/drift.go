@@ -47,6 +47,14 @@ func (f Fact) part(label string) string {
 
 func (f Fact) text() string { return strings.Join(f.Parts, "\n") }
 
+// alone is the text of a fact that there is nothing to compare with.
+func (f Fact) alone() string {
+	if f.Kind == "grant" && f.part("may grant it to others") == "no" {
+		return f.Name
+	}
+	return f.text()
+}
+
 // title says in words what a fact is.
 func (f Fact) title() string {
 	switch f.Kind {
