@@ -9,7 +9,7 @@ type DriftPage struct {
 	Compared    string // "184"
 	Critical    string // how many of the differences; "0"
 	Differences []Difference
-	Script      string // SQL that would mend all of them
+	Script      string     // SQL that would mend all of them
 	Errors      []RLSError // of the last 24 hours
 	TryProblem  string
 	Tried       *TriedRLS // nil: nobody has asked for it

@@ -3,7 +3,6 @@ package drift_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -29,7 +28,7 @@ func watched(t *testing.T) (*pgxpool.Pool, *drift.Denials, *drift.Recorder, *dri
 	must(t, err)
 	t.Cleanup(pool.Close)
 	store := drift.NewStore(pool)
-	return pool, denials, drift.NewRecorder(denials, store, slog.New(slog.NewTextHandler(io.Discard, nil))), store
+	return pool, denials, drift.NewRecorder(denials, store, slog.New(slog.DiscardHandler)), store
 }
 
 func must(t testing.TB, err error) {
