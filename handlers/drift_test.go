@@ -4,8 +4,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/promptcademy/promptops/internal/account"
+	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/usage"
 )
 
 // drift changes who may do what, and has some statements refused.
@@ -66,4 +70,26 @@ func TestRLSPage(t *testing.T) {
 	must(t, err)
 	dora.get("/rls").wants(t, http.StatusOK).shows(t, "It could not be compared", "Migration 14 is missing")
 	dora.post("/rls/test", "").wants(t, http.StatusOK).shows(t, "It could not be tried")
+}
+
+// A page that Postgres refuses something is counted, with the page's address.
+func TestRefusedStatementsKnowTheirRoute(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ctx := t.Context()
+	denials := drift.NewDenials()
+	pool, err := postgres.Open(ctx, s.DB.Config().ConnString(), postgres.Options{Denied: denials.Note})
+	must(t, err)
+	t.Cleanup(pool.Close)
+	s.Server.Usage = usage.NewStore(postgres.NewReader(pool))
+	linus, _ := s.leadOf("linus@example.org", "Design")
+	_, err = pool.Exec(ctx, `revoke select on public.prompt_attempts from authenticated`)
+	must(t, err)
+	s.visitor(s.session(linus)).get("/usage").wants(t, http.StatusInternalServerError)
+	must(t, drift.NewRecorder(denials, s.Drift, s.Log).RunOnce(ctx, time.Now()))
+	refused, err := s.Drift.Errors(ctx, time.Now().Add(-time.Hour), time.Now())
+	must(t, err)
+	if len(refused) != 1 || refused[0].Route != "GET /usage" || refused[0].Role != "authenticated" || refused[0].Object != "table prompt_attempts" {
+		t.Errorf("kept %+v", refused)
+	}
 }
