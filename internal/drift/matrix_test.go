@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,4 +111,40 @@ func TestTryOnABrokenDatabase(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Runs read and lock the version of the facts when they begin: acting as learners
+// must not wait for them, nor they for it.
+func TestTryStaysOutOfTheWayOfRuns(t *testing.T) {
+	pool := pgtest.Database(t)
+	run(t, pool, `select ops.ensure_partitions(current_date, current_date)`)
+	busy, err := pool.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = busy.Rollback(context.Background()) }()
+	run(t, busy, `select version from ops.facts_version for update`)
+	if wrong := tried(t, pool).Wrong(); len(wrong) > 0 {
+		t.Errorf("wrong: %+v", wrong)
+	}
+}
+
+// Several people at once, and a check meanwhile.
+func TestTryTogether(t *testing.T) {
+	pool := pgtest.Database(t)
+	run(t, pool, `select ops.ensure_partitions(current_date, current_date)`)
+	var together sync.WaitGroup
+	for range 4 {
+		together.Go(func() {
+			m, err := NewStore(pool).Try(context.Background(), time.Now())
+			if err != nil || len(m.Wrong()) > 0 {
+				t.Errorf("%v, wrong: %+v", err, m.Wrong())
+			}
+		})
+		together.Go(func() {
+			found, err := NewStore(pool).Check(context.Background(), time.Now())
+			if err != nil || len(found.Differences) > 0 {
+				t.Errorf("%v, found: %+v", err, found.Differences)
+			}
+		})
+	}
+	together.Wait()
 }
