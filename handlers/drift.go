@@ -82,7 +82,7 @@ func differencesView(found drift.Result) (list []views.Difference) {
 
 // reasons say in words why statements are refused.
 var reasons = map[string]string{
-	"grant":  "The role lacks a grant. Compare: a grant that is missing above, or a statement that asks for too much.",
+	"grant":  "The role lacks a grant: either one is missing, which shows above, or the statement asks for too much.",
 	"policy": "A policy does not allow the row that was to be written.",
 	"other":  "Postgres does not say more.",
 }
