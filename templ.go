@@ -18,6 +18,7 @@
 //	sheet           CSV that spreadsheets and programs read alike
 //	seal            the key ring that encrypts provider keys at rest
 //	audit           the log of what operators do, each entry chained to the one before
+//	drift           who may do what, compared with what the migrations make
 //	notify          e-mail, Slack and webhook, sent from an outbox
 //	account         operators: passwords, sessions, roles, one-time links
 //	team            teams of learners as admins look after them: who is in, who leads

@@ -77,6 +77,8 @@ func everyPage(t *testing.T) []shown {
 	told.notifications()
 	busy := newSite(t)
 	nora := busy.session(busy.auditedBy("nora@example.org"))
+	drifted := newSite(t)
+	dora := drifted.session(drifted.drift("dora@example.org"))
 	staff := newSite(t).withDemo()
 	boss, linus, fay := staff.staff()
 
@@ -125,6 +127,8 @@ func everyPage(t *testing.T) []shown {
 		{name: "audit", site: busy, who: nora, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "The log is whole"},
 		{name: "audit-refused", site: busy, who: nora, path: "/settings/audit?from=soon&id=main", main: "#from", says: "could not be used", errs: "422"},
 		{name: "audit-none", site: empty, who: newcomer, path: "/settings/audit", main: "form[action='/settings/audit/verify'] button", says: "Nothing has been done yet"},
+		{name: "rls", site: drifted, who: dora, path: "/rls", do: tryRLS, main: "form[action^='/rls/test'] button", says: "Not as expected"},
+		{name: "rls-none", site: empty, who: newcomer, path: "/rls", main: "form[action^='/rls/test'] button", says: "Nothing has drifted"},
 		{name: "operators", site: staff, who: boss, path: "/settings/operators", main: "form[action='/settings/operators'] button", says: "Leads no team"},
 		{name: "operators-refused", site: staff, who: boss, path: "/settings/operators", do: refusedOperator, main: "form[action='/settings/operators'] button", says: "is the address of no learner", errs: "422"},
 		{name: "operator", site: staff, who: boss, path: "/settings/operators/" + fay, main: "form[action$=disable] button", says: "Keep them out"},

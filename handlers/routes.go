@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/promptcademy/promptops/internal/drift"
 )
 
 // access says who may use a route.
@@ -90,6 +92,8 @@ var routes = []route{
 	{http.MethodPost, incidentsPath + "/:id/post-mortem", admin, (*Server).writePostMortem},
 	{http.MethodPost, incidentsPath + "/:id/follow-ups", admin, (*Server).addFollowUp},
 	{http.MethodPost, incidentsPath + "/:id/follow-ups/:follow", admin, (*Server).doFollowUp},
+	{http.MethodGet, rlsPath, admin, (*Server).rlsPage},
+	{http.MethodPost, rlsPath + "/test", admin, (*Server).tryRLS},
 	{http.MethodGet, "/runs", lead, (*Server).runsPage},
 	{http.MethodGet, "/runs.csv", lead, (*Server).runsCSV},
 	{http.MethodGet, "/runs/:id", lead, (*Server).runPage},
@@ -143,6 +147,9 @@ func (s *Server) register(e *echo.Echo) {
 		}
 		e.Match(methods, r.path, func(c echo.Context) error {
 			exchangeOf(c).route = r.path
+			if r.path != runPath { // whose statements are sent together with those of other runs
+				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
+			}
 			if err := s.admit(c, r.access); err != nil {
 				return err
 			}

@@ -140,6 +140,9 @@ var permissions = map[string][5]outcome{
 	"POST /settings/teams/:id/members":             {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/teams/:id/members/:learner":    {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/teams/:id/delete":              {toSignIn, toSignIn, forbidden, absent},
+
+	"GET /rls":       {toSignIn, toSignIn, forbidden, open},
+	"POST /rls/test": {toSignIn, toSignIn, forbidden, open},
 }
 
 func TestEveryRouteForEveryRole(t *testing.T) {

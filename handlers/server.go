@@ -19,6 +19,7 @@ import (
 	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
@@ -63,6 +64,7 @@ type Server struct {
 	Activity      *activity.Store
 	Outreach      *outreach.Store
 	Incidents     *incident.Store
+	Drift         *drift.Store
 	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
 	Readable      func() []incident.Check                                             // the checks to choose from; may be nil
 	Demo          *demo.Store

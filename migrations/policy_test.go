@@ -9,79 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 )
-
-// policies says who may do what in schema public to a row that is Ann's, or may
-// add one as if she did. The row is of her team red where it has a team.
-//
-//	owner     Ann
-//	mate      Tom, another member of team red
-//	lead      Lea, who leads team red
-//	stranger  Bob, of another team
-//	anon      nobody signed in
-//	nosub     role authenticated, but the token names no learner
-//
-// allowed: it works. empty: no error, no row. denied: SQLSTATE 42501.
-const policies = `
-table             verb    owner    mate     lead     stranger  anon    nosub
-
-teams             select  allowed  allowed  allowed  empty    denied  empty
-teams             insert  denied   denied   denied   denied   denied  denied
-teams             update  denied   denied   denied   denied   denied  denied
-teams             delete  denied   denied   denied   denied   denied  denied
-
-team_members      select  allowed  allowed  allowed  empty    denied  empty
-team_members      insert  denied   denied   denied   denied   denied  denied
-team_members      update  denied   denied   denied   denied   denied  denied
-team_members      delete  denied   denied   denied   denied   denied  denied
-
-user_api_keys     select  allowed  empty    allowed  empty    denied  empty
-user_api_keys     insert  denied   denied   denied   denied   denied  denied
-user_api_keys     update  denied   denied   denied   denied   denied  denied
-user_api_keys     delete  denied   denied   denied   denied   denied  denied
-
-prompt_templates  select  allowed  empty    empty    empty    denied  empty
-prompt_templates  insert  allowed  denied   denied   denied   denied  denied
-prompt_templates  update  allowed  empty    empty    empty    denied  empty
-prompt_templates  delete  allowed  empty    empty    empty    denied  empty
-
-team_templates    select  allowed  allowed  allowed  empty    denied  empty
-team_templates    insert  allowed  denied   denied   denied   denied  denied
-team_templates    update  denied   denied   denied   denied   denied  denied
-team_templates    delete  allowed  empty    allowed  empty    denied  empty
-
-template_events   select  allowed  empty    allowed  empty    denied  empty
-template_events   insert  allowed  denied   denied   denied   denied  denied
-template_events   update  denied   denied   denied   denied   denied  denied
-template_events   delete  denied   denied   denied   denied   denied  denied
-
-lessons           select  allowed  allowed  allowed  allowed  denied  allowed
-lessons           insert  denied   denied   denied   denied   denied  denied
-lessons           update  denied   denied   denied   denied   denied  denied
-lessons           delete  denied   denied   denied   denied   denied  denied
-
-user_progress     select  allowed  empty    allowed  empty    denied  empty
-user_progress     insert  allowed  denied   denied   denied   denied  denied
-user_progress     update  allowed  empty    empty    empty    denied  empty
-user_progress     delete  denied   denied   denied   denied   denied  denied
-
-prompt_runs       select  allowed  empty    allowed  empty    denied  empty
-prompt_runs       insert  denied   denied   denied   denied   denied  denied
-prompt_runs       update  denied   denied   denied   denied   denied  denied
-prompt_runs       delete  denied   denied   denied   denied   denied  denied
-
-prompt_attempts   select  allowed  empty    allowed  empty    denied  empty
-prompt_attempts   insert  denied   denied   denied   denied   denied  denied
-prompt_attempts   update  denied   denied   denied   denied   denied  denied
-prompt_attempts   delete  denied   denied   denied   denied   denied  denied
-
-prompt_contents   select  allowed  empty    empty    empty    denied  empty
-prompt_contents   insert  denied   denied   denied   denied   denied  denied
-prompt_contents   update  denied   denied   denied   denied   denied  denied
-prompt_contents   delete  denied   denied   denied   denied   denied  denied
-`
 
 // annsRows are the statements behind the table: which row is Ann's, which one
 // she would add, and a change to hers.
@@ -120,7 +51,7 @@ func TestPolicies(t *testing.T) {
 // checkPolicies tries every cell of the table in a database with the world.
 func checkPolicies(t *testing.T, db postgres.DB) {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(policies), "\n")
+	lines := strings.Split(strings.TrimSpace(drift.Policies), "\n")
 	actors := strings.Fields(lines[0])[2:]
 	covered := map[string]int{}
 	for _, line := range lines[1:] {

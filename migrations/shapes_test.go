@@ -8,10 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/embedded"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
@@ -85,6 +87,14 @@ func checkShape(t *testing.T, db, superuser *pgxpool.Pool) {
 	checkOpsIsClosed(t, db)
 	if made := ensurePartitions(t, db, "2026-11-01", "2026-11-01"); made != 3 {
 		t.Errorf("made %d partitions, want 3", made)
+	}
+	if found, err := drift.NewStore(db).Check(t.Context(), time.Now()); err != nil || len(found.Differences) > 0 {
+		t.Errorf("has drifted (%v): %+v", err, found.Differences)
+	}
+	// Where it may not make learners it borrows some that are in no team.
+	exec(t, superuser, `insert into auth.users (id, email) select gen_random_uuid(), n || '@example.org' from generate_series(1, 4) n`)
+	if tried, err := drift.NewStore(db).Try(t.Context(), time.Now()); err != nil || len(tried.Wrong()) > 0 {
+		t.Errorf("acting as learners (%v): %+v", err, tried.Wrong())
 	}
 	exec(t, superuser, `delete from auth.users where id = $1`, ann)
 	left := query[int](t, db, `

@@ -98,6 +98,11 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	audit.Entries[0].Details = AuditDetails(map[string]any{evil: evil, "a": map[string]any{"from": evil, "to": evil}})
 	audit.Filters.Action, audit.Filters.Actions, audit.Filters.SubjectID, audit.Verified.By, audit.Verified.Head = evil, []string{evil}, evil, evil, evil
 
+	drift := driftPage()
+	drift.Differences[0].Title, drift.Differences[0].SQL, drift.Differences[0].Lines[0].Text, drift.Script, drift.Problem = evil, evil, evil, evil, evil
+	drift.Errors[0].Message, drift.Errors[0].Policy, drift.Errors[0].Role, drift.Errors[0].Route, drift.Errors[0].Hint = evil, evil, evil, evil, evil
+	drift.Tried.Rows[0].Table, drift.Tried.Rows[0].Cells[0].Got, drift.TryProblem = evil, evil, evil
+
 	operators, operator, team, teams, sessions := operatorsPage(), operatorPage(1), teamPage(), teamsPage(), sessionsPage()
 	operators.Operators[0].Name, operators.Operators[1].Leads, operators.Operators[1].Learner, operators.Form.Email = evil, evil, evil, evil
 	operators.Form.Problems = map[string]string{"email": evil}
@@ -118,6 +123,7 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 		"nudge":           Nudge(nudge),
 		"learner's keys":  LearnerKeys(keys),
 		"audit":           Audit(audit),
+		"drift":           Drift(drift),
 		"budgets":         Budgets(budgets),
 		"channels":        Channels(channels),
 		"operator":        OperatorDetails(operator),
@@ -273,6 +279,10 @@ func pages() map[string]templ.Component {
 	all := map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
+		"drift":              driftPages()["drift"],
+		"drift-healthy":      driftPages()["drift-healthy"],
+		"drift-warning":      driftPages()["drift-warning"],
+		"drift-unknown":      driftPages()["drift-unknown"],
 		"audit":              Audit(auditPage()),
 		"audit-broken":       Audit(brokenAudit()),
 		"audit-empty":        Audit(AuditPage{Page: page("Audit log", "/settings/audit"), CSV: "/settings/audit.csv"}),

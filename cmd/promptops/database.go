@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/config"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/embedded"
 	"github.com/promptcademy/promptops/internal/seal"
@@ -29,13 +30,14 @@ type foundation struct {
 	url       string           // of the database; holds the password
 	pool      *pgxpool.Pool
 	ring      *seal.Ring
-	jwtSecret string // HS256; empty when only a JWKS verifies
+	jwtSecret string         // HS256; empty when only a JWKS verifies
+	denials   *drift.Denials // statements that the database refuses
 }
 
 // open loads the configuration, starts or joins the embedded Postgres when no
 // other is configured, and connects.
 func (p *program) open(ctx context.Context, log *slog.Logger) (f *foundation, err error) {
-	f = &foundation{}
+	f = &foundation{denials: drift.NewDenials()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.close())
@@ -65,7 +67,7 @@ func (p *program) open(ctx context.Context, log *slog.Logger) (f *foundation, er
 	if f.ring, err = seal.ParseRing(masterKeys); err != nil {
 		return f, fmt.Errorf("PROMPTOPS_MASTER_KEYS: %w", err)
 	}
-	f.pool, err = postgres.Open(ctx, f.url, postgres.Options{})
+	f.pool, err = postgres.Open(ctx, f.url, postgres.Options{Denied: f.denials.Note})
 	return f, err
 }
 

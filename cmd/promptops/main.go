@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	_ "time/tzdata" // the container has no zone files
@@ -41,6 +42,7 @@ var commands = []command{
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},
 	{"usage", "rebuild", "make the sums behind AI Usage anew from the attempts", usageSums},
+	{"rls", "check|test", "say whether row-level security is what the migrations make", rls},
 	{"recover", "[--json]", "close runs as interrupted that no living node runs", recoverRuns},
 	{"version", "", "print the version", showVersion},
 }
@@ -83,6 +85,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 			return 0
 		case errors.Is(err, errUsage):
 			fmt.Fprintf(p.stderr, "promptops %s: %v\n", c.name, err)
+			return 2
+		case errors.Is(err, errUnchecked):
+			fmt.Fprintf(p.stderr, "promptops %s: %v: %s\n", c.name, errUnchecked, strings.TrimPrefix(explain(err), errUnchecked.Error()+"\n"))
 			return 2
 		default:
 			fmt.Fprintf(p.stderr, "promptops %s: %s\n", c.name, explain(err))

@@ -24,6 +24,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
+	"github.com/promptcademy/promptops/internal/drift"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
@@ -110,9 +111,15 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	uses := key.NewUses(keyStore, log)
 	teardown.add("key uses", func() error { return uses.Flush(context.Background()) })
 
+	drifts := drift.NewStore(f.pool)
+	denials := drift.NewRecorder(f.denials, drifts, log)
+	teardown.add("refused statements", func() error { return denials.RunOnce(within(interruptTimeout), time.Now()) })
+
 	// Runs have a pool of their own. Those that another process left behind are
 	// closed before the first new one.
-	runPool, err := postgres.Open(ctx, f.url, run.PoolOptions)
+	runOptions := run.PoolOptions
+	runOptions.Denied = f.denials.Note
+	runPool, err := postgres.Open(ctx, f.url, runOptions)
 	if err != nil {
 		return err
 	}
@@ -183,6 +190,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		"pages": func() telemetry.Pool { return poolState(f.pool) }, "runs": func() telemetry.Pool { return poolState(runPool) },
 	})
 	metrics.Unwritten(runs.Unwritten)
+	metrics.Denied(f.denials.Total)
 	observe, runLog := metrics.Observe, log
 	if cfg.OTLPURL != "" {
 		export, err := telemetry.NewExport(ctx, telemetry.ExportOptions{
@@ -203,7 +211,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 			Providers: providers, Keys: keyStore, Uses: uses, Health: health, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool),
+		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts,
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,

@@ -78,6 +78,7 @@ func asRole(ctx context.Context, db DB, s settings, fn func(tx pgx.Tx) error) er
 		if err := s.apply(ctx, tx); err != nil {
 			return err
 		}
+		defer runsAs(tx, s.Role)()
 		if err := fn(tx); err != nil {
 			return err
 		}

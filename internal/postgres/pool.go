@@ -28,6 +28,7 @@ type Options struct {
 	MaxConns        int32  // most connections at once; 0 means pool_max_conns of the URL, else 16
 	ApplicationName string // as pg_stat_activity shows it; "" means application_name of the URL, else "promptops"
 	Session         string // SQL that every new connection begins with; "" is none
+	Denied          Denied // told of refused statements; nil: nobody is
 }
 
 // Open connects to the database at url and makes sure that it answers. Columns
@@ -57,6 +58,9 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 		}
 		_, err := conn.Exec(ctx, opts.Session)
 		return err
+	}
+	if opts.Denied != nil {
+		config.ConnConfig.Tracer = denials{opts.Denied}
 	}
 	params := config.ConnConfig.RuntimeParams
 	if opts.ApplicationName != "" {

@@ -59,6 +59,7 @@ func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
 		       set_config('plan_cache_mode', 'force_custom_plan', true)`,
 		fmt.Sprint(ReadTimeout.Milliseconds()))
 	if err == nil && r.learner != nil {
+		defer runsAs(tx, "authenticated")()
 		err = learnerSettings(*r.learner, ReadTimeout).apply(ctx, tx)
 	}
 	if err == nil {

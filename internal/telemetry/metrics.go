@@ -269,6 +269,14 @@ func (m *Metrics) Unwritten(count func() int64) {
 	}, func() float64 { return float64(count()) }))
 }
 
+// Denied shows how many statements of ours were refused for want of a right, which
+// count is asked for at every scrape.
+func (m *Metrics) Denied(count func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "promptcademy_rls_errors_total", Help: "Statements of ours that Postgres refused with SQLSTATE 42501.",
+	}, func() float64 { return float64(count()) }))
+}
+
 func (m *Metrics) registerPool(pool string, state func() Pool) {
 	labels := prometheus.Labels{"pool": pool}
 	gauge := func(name, help string, value func(Pool) float64) {
