@@ -48,6 +48,8 @@ var mayImport = map[string]string{
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/rollup":               "internal/fault internal/postgres",
+	"internal/runbook":              "internal/fault internal/postgres internal/audit",
+	"internal/probe":                "internal/fault internal/postgres internal/price internal/runbook",
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/rollup",
 	"internal/history":              "internal/fault internal/postgres internal/price",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
@@ -68,9 +70,10 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
+	"github.com/yuin/goldmark":   "internal/runbook",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/demo",
+		"internal/rollup internal/usage internal/history internal/demo internal/runbook internal/probe",
 }
 
 func TestImports(t *testing.T) {
