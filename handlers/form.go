@@ -15,8 +15,11 @@ const maxForm = 64 << 10
 
 // formOf reads the form that was sent. It is fault.TooLarge or fault.Malformed for
 // what no page of ours sends.
-func formOf(c echo.Context) (url.Values, error) {
-	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, maxForm)
+func formOf(c echo.Context) (url.Values, error) { return formUpTo(c, maxForm) }
+
+// formUpTo is formOf for a form of more bytes.
+func formUpTo(c echo.Context, limit int64) (url.Values, error) {
+	c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, limit)
 	form, err := c.FormParams()
 	if err != nil {
 		if f := asFault(err); f.Kind == fault.TooLarge {

@@ -25,6 +25,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/runbook"
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -57,6 +58,8 @@ type Server struct {
 	TestKey       func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
 	Audit         *audit.Store
 	Teams         *team.Store
+	Runbook       *runbook.Store
+	Checks        *runbook.Board
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty
@@ -99,6 +102,10 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 	}
 	if operator := callerOf(c).operator; operator != nil {
 		page.Operator = &views.Operator{Name: operator.Name, Email: operator.Email, Role: string(operator.Role), Zone: s.zone(c).String()}
+		if exchangeOf(c).away {
+			page.Operator.Leads = operator.Role == account.RoleTeamLead
+			return page // the rest is in the database
+		}
 		if operator.Role == account.RoleTeamLead {
 			page.Teams = s.teamSwitch(c)
 			page.Operator.Leads = page.Teams != nil

@@ -83,7 +83,7 @@ var navigation = []navGroup{
 	{"Operations", []navLink{
 		{"Alerts", "/alerts", "alert", false},
 		{"Logs", "/logs", "logs", false},
-		{"Runbook", "/runbook", "runbook", false},
+		{"Runbook", "/runbook", "runbook", true},
 		{"Backups", "/backups", "backup", false},
 		{"Smoke", "/smoke", "smoke", false},
 	}},
@@ -95,7 +95,7 @@ var navigation = []navGroup{
 
 // leadPages are the pages that team leads may see, too; the first one that is
 // built is where they begin.
-var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs"}
+var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs", "/runbook"}
 
 // LeadStart is the page on which a team lead begins.
 func LeadStart() string {

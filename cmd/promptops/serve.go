@@ -32,6 +32,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/runbook"
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -191,6 +192,15 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		runLog = slog.New(slog.NewMultiHandler(log.Handler(), export.LogHandler()))
 	}
 
+	checksPool, err := postgres.Open(ctx, f.url, checkPool)
+	if err != nil {
+		return err
+	}
+	teardown.add("checks pool", func() error { checksPool.Close(); return nil })
+	board := runbook.NewBoard(checks(checked{
+		pool: checksPool, pages: f.pool, runs: runPool, ring: f.ring, providers: providers, http: httpClient, zone: cfg.Zone(), now: time.Now,
+	}), log, time.Now)
+
 	server := &handlers.Server{
 		Accounts: accounts, Sessions: sessions, Teams: team.NewStore(f.pool), Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
@@ -200,6 +210,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		OwnKeys: ownKeys, TestKey: ownKeys.Test, Audit: audit.NewStore(f.pool),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Channels: channels, Notifications: dispatcher,
+		Runbook: runbook.NewStore(f.pool), Checks: board,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,

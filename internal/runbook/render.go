@@ -166,7 +166,7 @@ type checkNode struct {
 
 var checkKind = ast.NewNodeKind("Check")
 
-func (*checkNode) Kind() ast.NodeKind             { return checkKind }
+func (*checkNode) Kind() ast.NodeKind              { return checkKind }
 func (n *checkNode) Dump(source []byte, level int) { ast.DumpHelper(n, source, level, nil, nil) }
 
 // checkParser reads {{check "id"}}.
@@ -201,7 +201,9 @@ func (nodes) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 		}
 		return ast.WalkContinue, nil
 	})
-	nothing := func(_ util.BufWriter, _ []byte, _ ast.Node, _ bool) (ast.WalkStatus, error) { return ast.WalkSkipChildren, nil }
+	nothing := func(_ util.BufWriter, _ []byte, _ ast.Node, _ bool) (ast.WalkStatus, error) {
+		return ast.WalkSkipChildren, nil
+	}
 	r.Register(ast.KindHTMLBlock, nothing)
 	r.Register(ast.KindRawHTML, nothing)
 	// Lines of a command are scrolled, not wrapped, and reached by keyboard.

@@ -89,6 +89,53 @@ func (s *Store) List(ctx context.Context) ([]Procedure, error) {
 	return append(procedures, added...), nil
 }
 
+// Removed returns the procedures that were removed, as they were then.
+func (s *Store) Removed(ctx context.Context) ([]Procedure, error) {
+	removed, err := queryVersions(ctx, s.db, `
+		select `+versionColumns+`
+		from (select distinct on (slug) * from ops.runbook_versions order by slug, number desc) latest
+		where removed
+		order by slug`)
+	if err != nil {
+		return nil, postgres.Fault(fmt.Errorf("list removed procedures: %w", err))
+	}
+	procedures := make([]Procedure, len(removed))
+	for i, v := range removed {
+		procedures[i] = v.Procedure
+	}
+	return procedures, nil
+}
+
+// Newer is a built-in text that came with a newer program than an edited
+// procedure began from.
+type Newer struct {
+	Hash   string
+	Merged string // both put together; empty if they do not go together by themselves
+}
+
+// Newer returns what the program brings that is newer than what p began from; nil:
+// nothing is.
+func (s *Store) Newer(ctx context.Context, p Procedure) (*Newer, error) {
+	built, ok := builtIn(p.Slug)
+	if !ok || p.Number == 0 || p.Base == built.Base || p.Markdown == built.Markdown {
+		return nil, nil
+	}
+	newer := &Newer{Hash: built.Base}
+	versions, err := queryVersions(ctx, s.db, `
+		select `+versionColumns+`
+		from ops.runbook_versions
+		where slug = $1 and base = $2 and base <> ''
+		order by number
+		limit 1`, p.Slug, p.Base)
+	if err != nil {
+		return nil, postgres.Fault(fmt.Errorf("find built-in text: %w", err))
+	}
+	if len(versions) == 1 && HashOf(versions[0].Markdown) == p.Base {
+		newer.Merged, _ = Merge(versions[0].Markdown, p.Markdown, built.Markdown)
+	}
+	return newer, nil
+}
+
 // Find returns a procedure as it is now. It is fault.NotFound for one that never
 // was or was removed.
 func (s *Store) Find(ctx context.Context, slug string) (Procedure, error) {
