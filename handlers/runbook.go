@@ -155,10 +155,11 @@ func (s *Server) maySee(c echo.Context, check runbook.Check) bool {
 	return check.Harmless || s.seesAll(c)
 }
 
-// rechecked are the checks that are to be asked again.
+// rechecked are the checks that are to be asked again: all of them when we have
+// just seen that the database is away.
 func rechecked(c echo.Context) func(id string) bool {
-	which := c.QueryParam("recheck")
-	return func(id string) bool { return which == "all" || which == id }
+	which, away := c.QueryParam("recheck"), exchangeOf(c).away
+	return func(id string) bool { return which == "all" || which == id || away }
 }
 
 // places is what texts may point at.
