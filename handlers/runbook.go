@@ -122,7 +122,7 @@ func (s *Server) checkFragment(c echo.Context) error {
 	if number, ok := strings.CutPrefix(anchor, "check-"+check.ID); !ok || number != "" && number != "-2" && number != "-3" {
 		anchor = "check-" + check.ID
 	}
-	results := s.Checks.Read(c.Request().Context(), []string{check.ID}, func(string) bool { return true })
+	results := s.Checks.Read(c.Request().Context(), []string{check.ID}, func(string) runbook.Freshness { return runbook.Again })
 	return s.renderFragment(c, http.StatusOK, views.Check(checkCard(results[0], localPath(page), anchor, s.zone(c), s.places(c, runbook.BuiltIn()))))
 }
 
@@ -155,11 +155,19 @@ func (s *Server) maySee(c echo.Context, check runbook.Check) bool {
 	return check.Harmless || s.seesAll(c)
 }
 
-// rechecked are the checks that are to be asked again: all of them when we have
-// just seen that the database is away.
-func rechecked(c echo.Context) func(id string) bool {
+// rechecked says how old readings may be: a second for those that are to be asked
+// again, and no older than this request when it has just seen the database away.
+func rechecked(c echo.Context) func(id string) runbook.Freshness {
 	which, away := c.QueryParam("recheck"), exchangeOf(c).away
-	return func(id string) bool { return which == "all" || which == id || away }
+	return func(id string) runbook.Freshness {
+		switch {
+		case away:
+			return runbook.Anew
+		case which == "all" || which == id:
+			return runbook.Again
+		}
+		return runbook.Kept
+	}
 }
 
 // places is what texts may point at.

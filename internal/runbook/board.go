@@ -19,6 +19,15 @@ const (
 	soonest = time.Second      // whoever presses again sooner sees what there is
 )
 
+// Freshness is how old a reading may be.
+type Freshness int
+
+const (
+	Kept  Freshness = iota // as old as the check says
+	Again                  // somebody asked for it to be looked again: a second
+	Anew                   // what was seen before is known not to hold any more
+)
+
 // Board runs checks for everybody who looks. A check runs once at a time,
 // whoever asks for it: so no more goroutines can hang than there are checks, and
 // the one that hangs holds up nobody but those who look at it, for Patience.
@@ -63,15 +72,19 @@ func (b *Board) Check(id string) (Check, bool) {
 
 // Read returns the results of these checks, in this order, ids that are none left
 // out. All run at the same time; what is not there after Patience is Unknown and
-// says so. fresh are those to ask again even if a reading is still good.
-func (b *Board) Read(ctx context.Context, ids []string, fresh func(id string) bool) []Result {
+// says so. fresh says how old each may be; nil: Kept.
+func (b *Board) Read(ctx context.Context, ids []string, fresh func(id string) Freshness) []Result {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	var results []Result
 	var waits []func() Result
 	for _, id := range ids {
 		if check, ok := b.Check(id); ok {
-			waits = append(waits, b.begin(ctx, check, fresh != nil && fresh(id)))
+			how := Kept
+			if fresh != nil {
+				how = fresh(id)
+			}
+			waits = append(waits, b.begin(ctx, check, how))
 		}
 	}
 	for _, wait := range waits {
@@ -82,7 +95,7 @@ func (b *Board) Read(ctx context.Context, ids []string, fresh func(id string) bo
 
 // begin starts a check unless it runs already or is known, and returns how to
 // wait for it.
-func (b *Board) begin(ctx context.Context, check Check, fresh bool) func() Result {
+func (b *Board) begin(ctx context.Context, check Check, fresh Freshness) func() Result {
 	s := b.slots[check.ID]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +103,11 @@ func (b *Board) begin(ctx context.Context, check Check, fresh bool) func() Resul
 	if check.Keep > 0 {
 		good = check.Keep
 	}
-	if fresh {
+	switch fresh {
+	case Again:
 		good = soonest
+	case Anew:
+		good = 0
 	}
 	if age := b.Now().Sub(s.last.At); !s.last.At.IsZero() && age >= 0 && age < good && s.running == nil {
 		last := s.last
@@ -120,7 +136,7 @@ func (b *Board) begin(ctx context.Context, check Check, fresh bool) func() Resul
 // run asks a check, with a deadline of its own: whoever asked may have left, and
 // the next one gets the answer.
 func (b *Board) run(ctx context.Context, check Check, s *slot) {
-	ctx, cancel := context.WithTimeout(ctx, b.patience)
+	ctx, cancel := context.WithTimeout(ctx, b.patience*9/10) // so that it can still say what it makes of it
 	defer cancel()
 	began := time.Now()
 	reading, err := ask(ctx, check)

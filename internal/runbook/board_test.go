@@ -50,7 +50,7 @@ func TestHangingChecks(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 3 {
 		began := time.Now()
-		results := b.Read(t.Context(), ids(b), func(string) bool { return true })
+		results := b.Read(t.Context(), ids(b), func(string) Freshness { return Again })
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("took %s", took)
 		}
@@ -101,12 +101,13 @@ func TestReadingsAreKept(t *testing.T) {
 	if asked.Load() != 1 {
 		t.Errorf("asked %d times by 20 at once", asked.Load())
 	}
-	again := func(string) bool { return true }
+	anew := func(string) Freshness { return Anew }
+	again := func(string) Freshness { return Again }
 	for _, step := range []struct {
 		later time.Duration
-		fresh func(string) bool
+		fresh func(string) Freshness
 		want  int64
-	}{{time.Second / 2, again, 1}, {time.Second, again, 2}, {9 * time.Second, nil, 2}, {2 * time.Second, nil, 3}, {-time.Hour, nil, 4}} {
+	}{{time.Second / 2, again, 1}, {time.Second, again, 2}, {9 * time.Second, nil, 2}, {2 * time.Second, nil, 3}, {-time.Hour, nil, 4}, {0, nil, 4}, {0, anew, 5}} {
 		now = now.Add(step.later)
 		b.Read(t.Context(), []string{"a"}, step.fresh)
 		if asked.Load() != step.want {
