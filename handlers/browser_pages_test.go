@@ -78,7 +78,7 @@ func everyPage(t *testing.T) []shown {
 	staff := newSite(t).withDemo()
 	boss, linus, fay := staff.staff()
 
-	return []shown{
+	return append(runbookPages(t), []shown{
 		{name: "sign-in", site: empty, path: "/sign-in", main: "button[type=submit]", says: "For admins and team leads."},
 		{name: "sign-in-refused", site: empty, path: "/sign-in", do: refusedSignIn, main: "button[type=submit]", says: "is not right", errs: "422"},
 		{name: "link", site: empty, path: "/sign-in/link/" + link, main: "main button", says: "The link works once."},
@@ -117,7 +117,7 @@ func everyPage(t *testing.T) []shown {
 		{name: "not-found-outside", site: empty, path: "/nothing", main: "main a", says: "There is no such page", errs: "404"},
 		{name: "forbidden", site: full, who: lead, path: "/", main: "[popovertarget=sidebar], [aria-label='Sign out']", says: "You do not lead a team at the moment", errs: "403"},
 		{name: "error", site: broken, who: unlucky, path: "/usage", main: "main a", says: "Something went wrong on our side", errs: "500"},
-	}
+	}...)
 }
 
 func named(s *site, email, name string) account.Operator {
