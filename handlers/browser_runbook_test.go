@@ -50,7 +50,7 @@ func runbookPages(t *testing.T) []shown {
 		{name: "runbook-conflict", site: s, who: rosa, path: "/runbook/dns/edit", do: lateEdit, main: "#markdown", says: "somebody else changed the same lines", errs: "409"},
 		{name: "runbook-new", site: s, who: rosa, path: "/runbook/new", do: refusedProcedure, main: "#slug", says: "Nothing was saved", errs: "422"},
 		{name: "runbook-history", site: s, who: rosa, path: "/runbook/dns/history", main: "form[action$=restore] button", says: "In force"},
-		{name: "runbook-diff", site: s, who: rosa, path: "/runbook/dns/diff?from=1&to=3", main: ".diff", says: "for a day"},
+		{name: "runbook-diff", site: s, who: rosa, path: "/runbook/dns/diff?from=1&to=3", main: ".text-diff", says: "for a day"},
 	}
 }
 

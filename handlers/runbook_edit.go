@@ -124,6 +124,7 @@ func (s *Server) previewEdit(c echo.Context, page views.EditPage) error {
 // refuseEdit says why a text was not saved, beside the text.
 func (s *Server) refuseEdit(c echo.Context, page views.EditPage, refused error) error {
 	if conflict, ok := errors.AsType[*runbook.Conflict](refused); ok {
+		page.Markdown = runbook.Plain(page.Markdown)
 		zone := s.zone(c)
 		theirs := conflict.Theirs
 		page.Problem = "Nothing was saved yet: somebody else changed the same lines while you wrote. What you typed is below."

@@ -147,20 +147,20 @@ type RunbookPrint struct {
 // EditPage is the form of a procedure.
 type EditPage struct {
 	Page
-	New        bool
-	Slug       string
-	Title      string
-	Markdown   string
-	Note       string
-	From       string
-	Built      string
-	Problem    string            // why nothing was saved
-	Problems   map[string]string // by field
-	Preview    []RunbookPart
-	Previewed  bool
-	Warnings   []string // links that lead nowhere and the like
-	Theirs     *TheirText
-	Checks     []CheckName
+	New       bool
+	Slug      string
+	Title     string
+	Markdown  string
+	Note      string
+	From      string
+	Built     string
+	Problem   string            // why nothing was saved
+	Problems  map[string]string // by field
+	Preview   []RunbookPart
+	Previewed bool
+	Warnings  []string // links that lead nowhere and the like
+	Theirs    *TheirText
+	Checks    []CheckName
 }
 
 // CheckName is a check that may be placed in a text.

@@ -2,6 +2,7 @@ package views
 
 import (
 	"flag"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -236,7 +237,7 @@ func pages() map[string]templ.Component {
 	emptyTeam.People, emptyTeam.Leads, emptyTeam.Shares, emptyTeam.Shown = nil, "", true, ""
 	emptyTeam.Problem, emptyTeam.Problems = "Nothing was saved.", map[string]string{"email": "This is nobody.", "name": "This is missing.", "confirm": "This is not it."}
 
-	return map[string]templ.Component{
+	all := map[string]templ.Component{
 		"channels":           Channels(channelsPage()),
 		"channels-refused":   Channels(noChannels),
 		"audit":              Audit(auditPage()),
@@ -283,6 +284,8 @@ func pages() map[string]templ.Component {
 			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",
 		}),
 	}
+	maps.Copy(all, runbookStates())
+	return all
 }
 
 func page(title, path string) Page {

@@ -107,9 +107,9 @@ func JudgeKeyless(seen KeylessLearners) runbook.Reading {
 	case seen.Active == 0:
 		return reading(runbook.OK, "No active learners", "Nobody ran anything in the last seven days.")
 	case seen.Active >= 5 && seen.Keyless*2 >= seen.Active:
-		return reading(runbook.Warning, value, "have no usable key of their own and depend on the fallback keys.")
+		return reading(runbook.Warning, value, "So many have no usable key of their own and depend on the fallback keys.")
 	}
-	return reading(runbook.OK, value, "have no usable key of their own and depend on the fallback keys.")
+	return reading(runbook.OK, value, "So many have no usable key of their own and depend on the fallback keys.")
 }
 
 // MasterKeys judges whether stored keys open: tried of them, and what the ring

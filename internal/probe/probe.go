@@ -35,6 +35,9 @@ func count(n int64, noun string) string {
 }
 
 func inSeconds(d time.Duration) string {
+	if d < time.Millisecond {
+		return "under 1 ms"
+	}
 	if d < time.Second {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}

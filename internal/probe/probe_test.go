@@ -74,7 +74,7 @@ func TestVerdicts(t *testing.T) {
 		"months: three":            {JudgeMonths([]bool{true, true, true, true}, time.Hour), runbook.OK, "3 months ahead"},
 		"replicas: none":           {JudgeReplication(nil), runbook.OK, "No replica"},
 		"replicas: keeps up":       {JudgeReplication([]Standby{{"a", true, ptr(20.0), ptr(int64(0))}}), runbook.OK, "20 ms behind"},
-		"replicas: idle":           {JudgeReplication([]Standby{{"a", true, nil, ptr(int64(0))}}), runbook.OK, "0 ms"},
+		"replicas: idle":           {JudgeReplication([]Standby{{"a", true, nil, ptr(int64(0))}}), runbook.OK, "under 1 ms"},
 		"replicas: behind":         {JudgeReplication([]Standby{{"a", true, ptr(11_000.0), nil}}), runbook.Warning, "11.0 s"},
 		"replicas: far behind":     {JudgeReplication([]Standby{{"a", true, ptr(61_000.0), nil}}), runbook.Critical, "61.0 s"},
 		"replicas: many bytes":     {JudgeReplication([]Standby{{"a", true, nil, ptr(int64(2 << 30))}}), runbook.Critical, "a"},

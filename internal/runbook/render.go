@@ -215,7 +215,7 @@ func writeCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.
 	if !entering {
 		return ast.WalkContinue, nil
 	}
-	_, _ = w.WriteString(`<pre tabindex="0" role="region" aria-label="Commands"><code>`)
+	_, _ = w.WriteString(`<pre tabindex="0" role="group" aria-label="Commands"><code>`)
 	for i := range n.Lines().Len() {
 		line := n.Lines().At(i)
 		_, _ = w.Write(util.EscapeHTML(line.Value(source)))

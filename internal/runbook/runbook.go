@@ -76,13 +76,19 @@ func checkSlug(slug string) []fault.Field {
 	return nil
 }
 
+// Plain is a text from a form as it is stored: with the line ends that we use, and
+// without what Postgres cannot keep.
+func Plain(markdown string) string {
+	markdown = strings.ReplaceAll(strings.ReplaceAll(markdown, "\r\n", "\n"), "\r", "\n")
+	markdown = strings.ReplaceAll(strings.ToValidUTF8(markdown, "�"), "\x00", "")
+	return strings.Trim(markdown, "\n") + "\n"
+}
+
 // clean makes a text that came from a form one that is stored, and says what is
 // wrong with it.
 func clean(markdown, note string) (string, string, []fault.Field) {
 	var problems []fault.Field
-	markdown = strings.ReplaceAll(strings.ReplaceAll(markdown, "\r\n", "\n"), "\r", "\n")
-	markdown = strings.ReplaceAll(strings.ToValidUTF8(markdown, "�"), "\x00", "")
-	markdown = strings.Trim(markdown, "\n") + "\n"
+	markdown = Plain(markdown)
 	note = strings.ReplaceAll(strings.ToValidUTF8(strings.TrimSpace(note), ""), "\x00", "")
 	switch {
 	case len(markdown) > MaxBytes || strings.Count(markdown, "\n") > MaxLines:
