@@ -28,6 +28,8 @@
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs; only reads
+//	runbook         procedures with versions, and the board that runs live checks
+//	probe           what live checks look at, and what they make of it
 //	demo            made-up data for a first look
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books

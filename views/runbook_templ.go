@@ -2295,7 +2295,7 @@ func ProcedureHistory(p HistoryPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var109 string
-					templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("What version " + v.Number + " changed")
+					templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("What changed with version " + v.Number)
 					if templ_7745c5c3_Err != nil {
 						return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/runbook.templ`, Line: 476, Col: 178}
 					}
