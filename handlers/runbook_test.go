@@ -108,8 +108,7 @@ func TestLeadsReadTheRunbookWithoutOthersFigures(t *testing.T) {
 func TestAskingAgain(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	var s *site
-	s = newSite(t, func(h *handlers.Server) {
+	s := newSite(t, func(h *handlers.Server) {
 		h.Checks = runbook.NewBoard([]runbook.Check{
 			{ID: "database", Title: "<b>Counted", Fix: runbook.Fix{Text: "<i>Fix", Href: "/nowhere", Label: "Nowhere"}, Run: func(context.Context) (runbook.Reading, error) {
 				return runbook.Reading{Verdict: runbook.Critical, Value: fmt.Sprintf("<u>%d times", asked.Add(1))}, nil
@@ -197,9 +196,8 @@ func TestRefusedEdits(t *testing.T) {
 func TestRunbookWithoutTheDatabase(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	admin, lead := s.as(account.RoleAdmin), s.visitor()
 	leads, _ := s.leadOf("lead@example.org", "Design")
-	lead = s.visitor(s.session(leads))
+	admin, lead := s.as(account.RoleAdmin), s.visitor(s.session(leads))
 	out := s.as(account.RoleAdmin)
 	never := s.as(account.RoleAdmin) // has a session that this node has not seen since it was made
 	for _, v := range []*visitor{admin, lead, out} {

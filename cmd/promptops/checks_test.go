@@ -55,16 +55,17 @@ func look(t *testing.T) *looked {
 	return l
 }
 
-func (l *looked) exec(sql string, args ...any) {
+func (l *looked) exec(sql string) {
 	l.t.Helper()
-	_, err := l.pages.Exec(l.t.Context(), sql, args...)
+	_, err := l.pages.Exec(l.t.Context(), sql)
 	must(l.t, err)
 }
 
-func (l *looked) key(providerID string, sandbox bool) {
+// key stores a fallback key of OpenAI.
+func (l *looked) key(sandbox bool) {
 	l.t.Helper()
 	_, _, err := key.NewStore(l.pages, l.ring).AddFallback(l.t.Context(), key.NewFallback{
-		Provider: providerID, Label: "main", Secret: "sandbox-of-the-tests", Sandbox: sandbox,
+		Provider: "openai", Label: "main", Secret: "sandbox-of-the-tests", Sandbox: sandbox,
 	})
 	must(l.t, err)
 }
@@ -73,7 +74,7 @@ func (l *looked) key(providerID string, sandbox bool) {
 // cannot land: nobody has seen it find anything.
 var reddened = map[string]func(l *looked){
 	"fallback-keys": func(l *looked) {
-		l.key("openai", true)
+		l.key(true)
 		l.exec(`update ops.fallback_keys set status = 'billing'`)
 	},
 	"run-errors": func(l *looked) {
@@ -101,7 +102,7 @@ var reddened = map[string]func(l *looked){
 		closed := httptest.NewServer(nil)
 		closed.Close()
 		l.providers = provider.NewRegistry(provider.NewHTTPClient(), map[string]string{"openai": closed.URL})
-		l.key("openai", false)
+		l.key(false)
 	},
 	"database": func(l *looked) { l.pool.Close() },
 	"connection-pool": func(l *looked) {
@@ -128,7 +129,7 @@ var reddened = map[string]func(l *looked){
 	"newest-backup": func(*looked) {}, // there is none that we know of
 	"migrations":    func(l *looked) { l.exec(`delete from ops.schema_migrations where version_id = 13`) },
 	"master-keys": func(l *looked) {
-		l.key("openai", true)
+		l.key(true)
 		ring, err := seal.ParseRing(newRing(l.t))
 		must(l.t, err)
 		l.ring = ring
@@ -223,7 +224,7 @@ func TestChecksOfASoundSystem(t *testing.T) {
 	}))
 	t.Cleanup(provides.Close)
 	l.providers = provider.NewRegistry(l.http, map[string]string{"openai": provides.URL + "/v1"})
-	l.key("openai", false)
+	l.key(false)
 	must(t, run.NewBudgetStore(l.pages, time.UTC).Seed(t.Context(), run.Budgets{DailyUSD: dollars("25"), FallbackMaxTokens: run.DefaultFallbackMaxTokens}))
 	for _, check := range checks(l.checked) {
 		reading, err := check.Run(t.Context())

@@ -42,16 +42,15 @@ func FallbackKeys(keys []KeyState) runbook.Reading {
 		good, broken := 0, 0
 		var reasons []string
 		for _, k := range byProvider[p] {
-			switch {
-			case k.Reason == "":
+			if k.Reason == "" {
 				good++
-			default:
-				if !k.Off {
-					broken++
-				}
-				if !slices.Contains(reasons, k.Reason) {
-					reasons = append(reasons, k.Reason)
-				}
+				continue
+			}
+			if !k.Off {
+				broken++
+			}
+			if !slices.Contains(reasons, k.Reason) {
+				reasons = append(reasons, k.Reason)
 			}
 		}
 		switch {

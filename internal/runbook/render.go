@@ -54,7 +54,7 @@ func Render(markdown string, places Places) Rendered {
 	source := []byte(strings.ReplaceAll(markdown, mark, "\ufffd"))
 	document := md.Parser().Parse(text.NewReader(source))
 	var out Rendered
-	out.settle(document, source, places)
+	out.settle(document, places)
 	var html bytes.Buffer
 	if err := md.Renderer().Render(&html, source, document); err != nil { // a buffer takes everything
 		out.Problems = append(out.Problems, "The text could not be shown.")
@@ -72,7 +72,7 @@ func Render(markdown string, places Places) Rendered {
 
 // settle goes through the text before it is written: it collects the checks and
 // takes apart links that lead nowhere.
-func (r *Rendered) settle(document ast.Node, source []byte, places Places) {
+func (r *Rendered) settle(document ast.Node, places Places) {
 	seen := map[string]bool{}
 	var dead, images []ast.Node
 	_ = ast.Walk(document, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
