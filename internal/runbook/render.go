@@ -46,6 +46,9 @@ const mark = "\x00"
 // Render makes HTML of Markdown: with tables, without the author's own HTML, and
 // with links only to where there is something.
 func Render(markdown string, places Places) Rendered {
+	if tooLarge(markdown) {
+		return Rendered{Problems: []string{"The text is too large to be shown: at most 32 KB and 2,000 lines of 4,000 bytes."}}
+	}
 	md := goldmark.New(
 		goldmark.WithExtensions(extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)), extension.Strikethrough),
 		goldmark.WithParserOptions(parser.WithAutoHeadingID(), parser.WithBlockParsers(util.Prioritized(checkParser{}, 50))),

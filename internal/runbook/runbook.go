@@ -16,8 +16,9 @@ import (
 // Limits of a procedure: what somebody could read in an incident, and what can be
 // compared while somebody waits.
 const (
-	MaxBytes = 64 << 10
+	MaxBytes = 32 << 10
 	MaxLines = 2000
+	maxLine  = 4000 // bytes: what nests thousands of times in a line takes seconds to read
 	maxSlug  = 60
 	maxNote  = 200
 )
@@ -84,6 +85,18 @@ func Plain(markdown string) string {
 	return strings.Trim(markdown, "\n") + "\n"
 }
 
+func tooLarge(markdown string) bool {
+	if len(markdown) > MaxBytes || strings.Count(markdown, "\n") > MaxLines {
+		return true
+	}
+	for line := range strings.Lines(markdown) {
+		if len(line) > maxLine {
+			return true
+		}
+	}
+	return false
+}
+
 // clean makes a text that came from a form one that is stored, and says what is
 // wrong with it.
 func clean(markdown, note string) (string, string, []fault.Field) {
@@ -91,8 +104,8 @@ func clean(markdown, note string) (string, string, []fault.Field) {
 	markdown = Plain(markdown)
 	note = strings.ReplaceAll(strings.ToValidUTF8(strings.TrimSpace(note), ""), "\x00", "")
 	switch {
-	case len(markdown) > MaxBytes || strings.Count(markdown, "\n") > MaxLines:
-		problems = append(problems, fault.Field{Field: "markdown", Message: "must be at most 64 KB and 2,000 lines; make two procedures of it"})
+	case tooLarge(markdown):
+		problems = append(problems, fault.Field{Field: "markdown", Message: "must be at most 32 KB and 2,000 lines of 4,000 bytes; make two procedures of it"})
 	case TitleOf(markdown) == "":
 		problems = append(problems, fault.Field{Field: "markdown", Message: "must begin with its title: a line like “# Provider outage”"})
 	case len([]rune(TitleOf(markdown))) > 120:

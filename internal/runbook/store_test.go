@@ -122,6 +122,7 @@ func TestCreate(t *testing.T) {
 		"no title":   {Slug: "other", Markdown: "DNS\n"},
 		"nothing":    {Slug: "other"},
 		"too long":   {Slug: "other", Markdown: "# DNS\n" + strings.Repeat("x", MaxBytes)},
+		"long line":  {Slug: "other", Markdown: "# DNS\n\n" + strings.Repeat("> ", 2001)},
 		"too many":   {Slug: "other", Markdown: "# DNS\n" + strings.Repeat("\nx", MaxLines)},
 		"long note":  {Slug: "other", Markdown: "# DNS\n", Note: strings.Repeat("x", 201)},
 		"long title": {Slug: "other", Markdown: "# " + strings.Repeat("x", 121)},

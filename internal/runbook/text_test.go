@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -164,6 +165,23 @@ func TestRender(t *testing.T) {
 		if diff := cmp.Diff(test.checks, r.Checks); diff != "" || len(r.Problems) != test.problems {
 			t.Errorf("%s: problems %q, checks (-want +got):\n%s", name, r.Problems, diff)
 		}
+	}
+}
+
+// What takes a parser long is refused before it is read.
+func TestRenderInTime(t *testing.T) {
+	places := Places{Page: somewhere, Check: func(string) bool { return true }}
+	for _, piece := range []string{"[", "![", "*a ", "`", "> ", "1. ", "- ", "[a](", "~~a", "<", "{{check \"clock\"}}\n", "[a]: b\n", "| a |\n| - |\n"} {
+		for _, text := range []string{strings.Repeat(piece, MaxBytes/len(piece)), strings.Repeat(strings.Repeat(piece, 1000/len(piece))+"\n", MaxBytes/1001)} {
+			began := time.Now()
+			Render(text, places)
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("%q many times takes %s", piece, took)
+			}
+		}
+	}
+	if r := Render(strings.Repeat("> ", 20_000), places); len(r.Problems) != 1 || r.Parts != nil {
+		t.Errorf("%+v", r.Problems)
 	}
 }
 
