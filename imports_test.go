@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -51,6 +51,8 @@ var mayImport = map[string]string{
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/rollup":               "internal/fault internal/postgres",
+	"internal/runbook":              "internal/fault internal/postgres internal/audit",
+	"internal/probe":                "internal/fault internal/postgres internal/price internal/runbook",
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/rollup",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
@@ -74,9 +76,10 @@ var onlyIn = map[string]string{
 	"github.com/prometheus/":     "internal/telemetry",
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
+	"github.com/yuin/goldmark":   "internal/runbook",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/demo",
+		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo",
 }
 
 func TestImports(t *testing.T) {

@@ -32,6 +32,8 @@
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
 //	activity        what learners do, and what that costs; only reads
+//	runbook         procedures with versions, and the board that runs live checks
+//	probe           what live checks look at, and what they make of it
 //	incident        what broke: time line, impact, post-mortem, follow-ups
 //	outreach        who has no key that works, what that costs, and who was told
 //	demo            made-up data for a first look

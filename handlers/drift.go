@@ -73,7 +73,7 @@ func differencesView(found drift.Result) (list []views.Difference) {
 			Foreign: !d.Ours, Why: d.Why, SQL: d.SQL,
 		}
 		for _, line := range d.Lines() {
-			v.Lines = append(v.Lines, views.DiffLine(line))
+			v.Lines = append(v.Lines, views.DriftLine(line))
 		}
 		list = append(list, v)
 	}

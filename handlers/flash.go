@@ -55,6 +55,13 @@ const (
 	flashMemberRemoved    = "member-removed"
 	flashMemberLeads      = "member-leads"
 	flashMemberLeadsNot   = "member-leads-not"
+
+	flashProcedureMade      = "procedure-made"
+	flashProcedureSaved     = "procedure-saved"
+	flashProcedureMerged    = "procedure-merged"
+	flashProcedureRestored  = "procedure-restored"
+	flashProcedureTakenOver = "procedure-taken-over"
+	flashProcedureRemoved   = "procedure-removed"
 )
 
 var flashes = map[string]views.Flash{
@@ -98,6 +105,13 @@ var flashes = map[string]views.Flash{
 	flashMemberRemoved:    {Kind: "success", Text: "Removed from the team."},
 	flashMemberLeads:      {Kind: "success", Text: "Leads the team from now on. To look at its figures here, they need to be an operator, too: see Settings, Operators."},
 	flashMemberLeadsNot:   {Kind: "success", Text: "Is a member from now on, and sees nothing of the others."},
+
+	flashProcedureMade:      {Kind: "success", Text: "The procedure is in the runbook."},
+	flashProcedureSaved:     {Kind: "success", Text: "Saved. The version before stays in the history."},
+	flashProcedureMerged:    {Kind: "info", Text: "Saved. Somebody else had changed other lines meanwhile: this text holds their changes and yours. Read it once."},
+	flashProcedureRestored:  {Kind: "success", Text: "Restored, as a new version."},
+	flashProcedureTakenOver: {Kind: "success", Text: "The built-in text is in force. What was edited is in the history."},
+	flashProcedureRemoved:   {Kind: "success", Text: "Removed from the runbook. Its versions are kept: see Removed, at the end of the list."},
 }
 
 func setFlash(c echo.Context, name string) {

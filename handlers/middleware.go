@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,6 +35,7 @@ type exchange struct {
 	caller   caller
 	scope    scope         // whose data to show, on pages for leads
 	upstream time.Duration // of it, spent waiting for providers
+	away     bool          // the database did not answer; only on pages for readers
 }
 
 // caller is who asks: an operator, a learner, or (both nil) nobody we know.
@@ -167,6 +169,9 @@ func (s *Server) admit(c echo.Context, need access) error {
 	if need == learnerOnly {
 		return s.admitAccount(c, x)
 	}
+	if need == reader {
+		return s.admitReader(c, x)
+	}
 	if need == runner && c.Request().Header.Get("Authorization") != "" {
 		return s.admitLearner(c, x)
 	}
@@ -191,9 +196,41 @@ func (s *Server) admit(c echo.Context, need access) error {
 	return nil
 }
 
+// lookUpPatience is how long a page that works without the database waits for it.
+const lookUpPatience = time.Second
+
+// admitReader is admit for pages that are wanted most when the database is away:
+// whoever this node saw signed in within the last hour may read them then.
+func (s *Server) admitReader(c echo.Context, x *exchange) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), lookUpPatience)
+	defer cancel()
+	operator, err := s.Sessions.Operator(c.Request().WithContext(ctx), s.Now())
+	if err == nil {
+		x.caller = caller{operator: &operator, operatorID: &operator.ID}
+		if x.scope, err = s.scopeFor(ctx, operator); err == nil {
+			return nil
+		}
+	}
+	if c.Request().Context().Err() != nil || fault.KindOf(err) != fault.Unavailable && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	x.away = true
+	operator, known := s.Sessions.Remembered(c.Request(), s.Now())
+	if !known {
+		x.caller = caller{}
+		return fault.New(fault.Unavailable, "The database does not answer, so nobody can sign in right now. The runbook opens in a browser that was signed in here within the last hour.").
+			After(5 * time.Second).Because(err)
+	}
+	x.caller = caller{operator: &operator, operatorID: &operator.ID}
+	return nil
+}
+
 // recognise notes who is signed in where nobody has to be: on the page that says
 // that there is nothing at an address.
 func (s *Server) recognise(c echo.Context) {
+	if exchangeOf(c).away {
+		return
+	}
 	if operator, err := s.Sessions.Operator(c.Request(), s.Now()); err == nil {
 		exchangeOf(c).caller = caller{operator: &operator, operatorID: &operator.ID}
 	}

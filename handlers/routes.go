@@ -15,6 +15,7 @@ const (
 	public      access = iota + 1 // anybody
 	signedIn                      // every operator
 	lead                          // admins, and team leads who lead a team: see scope
+	reader                        // as lead; without the database whoever was signed in lately: see admitReader
 	admin                         // operators of role admin
 	runner                        // a learner's access token, or an admin's session
 	learnerOnly                   // a learner's access token, and no session; the account is looked at
@@ -102,6 +103,19 @@ var routes = []route{
 	{http.MethodGet, "/learners/:id", lead, (*Server).learnerPage},
 	{http.MethodGet, playgroundPath, admin, (*Server).playgroundPage},
 	{http.MethodPost, playgroundPath, admin, (*Server).playgroundRun},
+	{http.MethodGet, runbookPath, reader, (*Server).runbookPage},
+	{http.MethodGet, runbookPath + "/print", reader, (*Server).printRunbook},
+	{http.MethodGet, runbookPath + "/checks/:id", reader, (*Server).checkFragment},
+	{http.MethodGet, runbookPath + "/:slug", reader, (*Server).procedurePage},
+	{http.MethodGet, runbookPath + "/new", admin, (*Server).newProcedure},
+	{http.MethodPost, runbookPath + "/new", admin, (*Server).addProcedure},
+	{http.MethodGet, runbookPath + "/:slug/edit", admin, (*Server).editProcedure},
+	{http.MethodPost, runbookPath + "/:slug/edit", admin, (*Server).saveProcedure},
+	{http.MethodGet, runbookPath + "/:slug/history", admin, (*Server).procedureHistory},
+	{http.MethodGet, runbookPath + "/:slug/diff", admin, (*Server).procedureDiff},
+	{http.MethodPost, runbookPath + "/:slug/restore", admin, (*Server).restoreProcedure},
+	{http.MethodPost, runbookPath + "/:slug/take-over", admin, (*Server).takeOverProcedure},
+	{http.MethodPost, runbookPath + "/:slug/remove", admin, (*Server).removeProcedure},
 	{http.MethodGet, "/settings", admin, (*Server).settings},
 	{http.MethodGet, budgetsPath, admin, (*Server).budgetsPage},
 	{http.MethodPost, budgetsPath, admin, (*Server).setBudgets},

@@ -113,6 +113,20 @@ var permissions = map[string][5]outcome{
 	"POST /incidents/:id/follow-ups":         {toSignIn, toSignIn, forbidden, absent},
 	"POST /incidents/:id/follow-ups/:follow": {toSignIn, toSignIn, forbidden, absent},
 
+	"GET /runbook":                  {toSignIn, toSignIn, forbidden, open, open},
+	"GET /runbook/print":            {toSignIn, toSignIn, forbidden, open, open},
+	"GET /runbook/checks/:id":       {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no check
+	"GET /runbook/:slug":            {toSignIn, toSignIn, forbidden, absent, absent}, // nor is ":slug" a procedure
+	"GET /runbook/new":              {toSignIn, toSignIn, forbidden, open},
+	"POST /runbook/new":             {toSignIn, toSignIn, forbidden, open},
+	"GET /runbook/:slug/edit":       {toSignIn, toSignIn, forbidden, absent},
+	"POST /runbook/:slug/edit":      {toSignIn, toSignIn, forbidden, open}, // the form lacks the version
+	"GET /runbook/:slug/history":    {toSignIn, toSignIn, forbidden, absent},
+	"GET /runbook/:slug/diff":       {toSignIn, toSignIn, forbidden, absent},
+	"POST /runbook/:slug/restore":   {toSignIn, toSignIn, forbidden, absent},
+	"POST /runbook/:slug/take-over": {toSignIn, toSignIn, forbidden, absent},
+	"POST /runbook/:slug/remove":    {toSignIn, toSignIn, forbidden, absent},
+
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},

@@ -29,6 +29,7 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/runbook"
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -63,6 +64,8 @@ type Server struct {
 	History       *history.Store
 	Activity      *activity.Store
 	Outreach      *outreach.Store
+	Runbook       *runbook.Store
+	Checks        *runbook.Board
 	Incidents     *incident.Store
 	Drift         *drift.Store
 	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
@@ -119,6 +122,10 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 	}
 	if operator := callerOf(c).operator; operator != nil {
 		page.Operator = &views.Operator{Name: operator.Name, Email: operator.Email, Role: string(operator.Role), Zone: s.zone(c).String()}
+		if exchangeOf(c).away {
+			page.Operator.Leads = operator.Role == account.RoleTeamLead
+			return page // the rest is in the database
+		}
 		if operator.Role == account.RoleTeamLead {
 			page.Teams = s.teamSwitch(c)
 			page.Operator.Leads = page.Teams != nil

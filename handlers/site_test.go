@@ -35,6 +35,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider"
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/runbook"
 	"github.com/promptcademy/promptops/internal/seal"
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
@@ -115,8 +116,9 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Activity: activity.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Outreach: outreach.NewStore(s.DB, postgres.NewReader(s.DB), time.UTC), Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
-		Ready:   func(ctx context.Context) error { return s.DB.Ping(ctx) },
-		Log:     log, Now: s.Clock.Now, Zone: time.UTC,
+		Runbook: runbook.NewStore(s.DB), Checks: runbook.NewBoard(liveChecks(s.DB, s.Clock.Now), log, s.Clock.Now),
+		Ready: func(ctx context.Context) error { return s.DB.Ping(ctx) },
+		Log:   log, Now: s.Clock.Now, Zone: time.UTC,
 		BaseURL: s.URL, CORSOrigins: []string{frontend},
 	}
 	t.Cleanup(health.Stop)

@@ -23,13 +23,13 @@ type Difference struct {
 	Critical bool
 	Foreign  bool // not one of our tables
 	Why      string
-	Lines    []DiffLine
+	Lines    []DriftLine
 	SQL      string
 }
 
-// DiffLine is a line of what is expected ("-"), of what is there ("+") or of both
+// DriftLine is a line of what is expected ("-"), of what is there ("+") or of both
 // (" ").
-type DiffLine struct{ Sign, Text string }
+type DriftLine struct{ Sign, Text string }
 
 // RLSError is all refused statements of one kind.
 type RLSError struct {
@@ -63,7 +63,7 @@ type TriedRow struct {
 // TriedCell is what somebody could do; Expected is set where that is wrong.
 type TriedCell struct{ Got, Expected string }
 
-func (l DiffLine) class() string {
+func (l DriftLine) class() string {
 	switch l.Sign {
 	case "-":
 		return "diff-gone"
@@ -74,7 +74,7 @@ func (l DiffLine) class() string {
 }
 
 // spoken is a line's sign for who does not see it.
-func (l DiffLine) spoken() string {
+func (l DriftLine) spoken() string {
 	switch l.Sign {
 	case "-":
 		return "expected: "

@@ -13,10 +13,10 @@ func driftPage() DriftPage {
 		Differences: []Difference{
 			{
 				ID: "difference-1", Title: "policy teams_select on public.teams", Kind: "different", Critical: true, Why: "It may show more rows than it should.",
-				Lines: []DiffLine{{" ", "for: select"}, {"-", "using: (id = 1)"}, {"+", "using: true"}}, SQL: "drop policy teams_select on public.teams;\ncreate policy …;",
+				Lines: []DriftLine{{" ", "for: select"}, {"-", "using: (id = 1)"}, {"+", "using: true"}}, SQL: "drop policy teams_select on public.teams;\ncreate policy …;",
 			},
-			{ID: "difference-2", Title: "grant select on table public.teams to authenticated", Kind: "missing", Why: "Statements fail.", Lines: []DiffLine{{"-", "may grant it to others: no"}}, SQL: "grant …;"},
-			{ID: "difference-3", Title: "table public.notes", Kind: "unexpected", Critical: true, Foreign: true, Why: "Open.", Lines: []DiffLine{{"+", "row-level security: off"}}, SQL: "alter table …;"},
+			{ID: "difference-2", Title: "grant select on table public.teams to authenticated", Kind: "missing", Why: "Statements fail.", Lines: []DriftLine{{"-", "may grant it to others: no"}}, SQL: "grant …;"},
+			{ID: "difference-3", Title: "table public.notes", Kind: "unexpected", Critical: true, Foreign: true, Why: "Open.", Lines: []DriftLine{{"+", "row-level security: off"}}, SQL: "alter table …;"},
 		},
 		Script: "grant …;",
 		Errors: []RLSError{{

@@ -86,7 +86,7 @@ var navigation = []navGroup{
 		{"Alerts", "/alerts", "alert", false},
 		{"Incidents", "/incidents", "incident", true},
 		{"Logs", "/logs", "logs", false},
-		{"Runbook", "/runbook", "runbook", false},
+		{"Runbook", "/runbook", "runbook", true},
 		{"Backups", "/backups", "backup", false},
 		{"Smoke", "/smoke", "smoke", false},
 	}},
@@ -98,7 +98,7 @@ var navigation = []navGroup{
 
 // leadPages are the pages that team leads may see, too; the first one that is
 // built is where they begin.
-var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs", "/incidents"}
+var leadPages = []string{"/keys/health", "/usage", "/activity", "/runs", "/runbook", "/incidents"}
 
 // LeadStart is the page on which a team lead begins.
 func LeadStart() string {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestServeWhileTheDatabaseIsAway(t *testing.T) {
@@ -80,6 +81,7 @@ type line struct {
 
 	mu    sync.Mutex
 	dead  bool
+	slow  time.Duration // how much later everything arrives
 	conns []net.Conn
 }
 
@@ -102,6 +104,13 @@ func newLine(t *testing.T, to string) *line {
 }
 
 func (l *line) join(from net.Conn) {
+	l.mu.Lock()
+	dead := l.dead
+	l.mu.Unlock()
+	if dead {
+		_ = from.Close()
+		return
+	}
 	to, err := net.Dial("tcp", l.to)
 	if err != nil {
 		_ = from.Close()
@@ -113,9 +122,30 @@ func (l *line) join(from net.Conn) {
 		_, _ = from.Close(), to.Close()
 	}
 	l.mu.Unlock()
-	go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
-	_, _ = io.Copy(from, to)
+	go func() { l.carry(to, from); _ = to.Close() }()
+	l.carry(from, to)
 	_ = from.Close()
+}
+
+// carry copies until one end closes, each piece as late as the line is slow.
+func (l *line) carry(to io.Writer, from io.Reader) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		l.mu.Lock()
+		late := l.slow
+		l.mu.Unlock()
+		time.Sleep(late)
+		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+func (l *line) slowDown(late time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slow = late
 }
 
 func (l *line) cut() {

@@ -25,6 +25,7 @@ import (
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
@@ -37,6 +38,7 @@ import (
 	"github.com/promptcademy/promptops/internal/provider/sandbox"
 	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/run"
+	"github.com/promptcademy/promptops/internal/runbook"
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -205,13 +207,22 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		runLog = slog.New(slog.NewMultiHandler(log.Handler(), export.LogHandler()))
 	}
 
+	checksPool, err := postgres.Open(ctx, f.url, checkPool)
+	if err != nil {
+		return err
+	}
+	teardown.add("checks pool", func() error { checksPool.Close(); return nil })
+	board := runbook.NewBoard(checks(checked{
+		pool: checksPool, pages: f.pool, runs: runPool, ring: f.ring, providers: providers, http: httpClient, zone: cfg.Zone(), now: time.Now,
+	}), log, time.Now)
+
 	server := &handlers.Server{
 		Accounts: accounts, Sessions: sessions, Teams: team.NewStore(f.pool), Learners: learner.NewStore(f.pool), Verifier: verifier,
 		Runner: &run.Runner{
 			Providers: providers, Keys: keyStore, Uses: uses, Health: health, Prices: prices, Store: runs, Log: runLog, Now: time.Now,
 			Observe: observe, Stopping: stopping,
 		},
-		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts,
+		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts, Runbook: runbook.NewStore(f.pool), Checks: board, Reading: reading(board), Readable: readable(board),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
@@ -396,6 +407,28 @@ func tellOfExhaustion(providers *provider.Registry, baseURL string) func(context
 			Text: "Learners without a key of their own cannot use " + name + " at the moment. " + why + "\n\n" +
 				"What happened to each key, and what to do: " + baseURL + "/keys/fallback",
 		}, time.Now())
+	}
+}
+
+// reading is what a check says now, for the time line of an incident.
+func reading(board *runbook.Board) func(context.Context, string) (incident.Reading, error) {
+	return func(ctx context.Context, id string) (incident.Reading, error) {
+		found := board.Read(ctx, []string{id}, func(string) runbook.Freshness { return runbook.Again })
+		if len(found) == 0 {
+			return incident.Reading{}, fault.New(fault.NotFound, "There is no such check.")
+		}
+		r := found[0]
+		return incident.Reading{Title: r.Title, Verdict: string(r.Verdict), Value: r.Value, Detail: r.Detail, At: r.At}, nil
+	}
+}
+
+// readable are the checks whose readings an incident can have.
+func readable(board *runbook.Board) func() []incident.Check {
+	return func() (all []incident.Check) {
+		for _, c := range board.Checks() {
+			all = append(all, incident.Check{ID: c.ID, Title: c.Title})
+		}
+		return all
 	}
 }
 

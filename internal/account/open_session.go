@@ -82,6 +82,7 @@ func (s *Sessions) endSome(ctx context.Context, operator Operator, now time.Time
 	if err != nil {
 		return 0, postgres.Fault(fmt.Errorf("end sessions: %w", err))
 	}
+	s.seen.sessions.Purge() // those that go on are found again with their next request
 	return ended, nil
 }
 

@@ -35,6 +35,7 @@ type Sessions struct {
 	secure   bool
 	now      func() time.Time
 	clientIP func(*http.Request) string
+	seen     *seen
 }
 
 // SessionOptions of NewSessions. The zero value is for plain HTTP.
@@ -46,7 +47,7 @@ type SessionOptions struct {
 
 // NewSessions returns Sessions on db.
 func NewSessions(db postgres.DB, opts SessionOptions) *Sessions {
-	s := &Sessions{db: db, name: "promptops", secure: opts.Secure, now: opts.Now, clientIP: opts.ClientIP}
+	s := &Sessions{db: db, name: "promptops", secure: opts.Secure, now: opts.Now, clientIP: opts.ClientIP, seen: newSeen()}
 	if s.secure {
 		s.name = "__Host-promptops" // browsers keep other hosts from setting it
 	}
@@ -154,11 +155,13 @@ func (s *Sessions) New(r *http.Request, name string) (*sessions.Session, error) 
 	}
 	row, err := s.find(r.Context(), hash)
 	if errors.Is(err, pgx.ErrNoRows) {
+		s.seen.forget(hash)
 		return session, nil
 	}
 	if err != nil {
 		return session, err
 	}
+	s.seen.note(hash, row.Operator, s.now())
 	session.ID, session.IsNew = cookie.Value, false
 	session.Values[operatorKey{}] = row.Operator
 	for key, value := range row.Data {

@@ -80,6 +80,7 @@ func (s *Sessions) update(ctx context.Context, hash []byte, data map[string]any)
 }
 
 func (s *Sessions) delete(ctx context.Context, hash []byte) error {
+	s.seen.forget(hash) // also if the database does not hear of it
 	if _, err := s.db.Exec(ctx, `delete from ops.sessions where token_hash = $1`, hash); err != nil {
 		return postgres.Fault(fmt.Errorf("end session: %w", err))
 	}
