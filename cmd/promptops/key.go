@@ -435,8 +435,6 @@ func (k keyring) testKeys(ctx context.Context) error {
 	return nil
 }
 
-type tester func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
-
 func (k keyring) testKey(ctx context.Context, health *key.Health, one key.FallbackKey) testedKey {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()

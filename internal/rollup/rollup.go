@@ -186,7 +186,7 @@ func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if oldest == nil {
 		return upToDate, nil
 	}
-	todo, all, err := r.todo(ctx, tx, *oldest, horizon)
+	todo, all, err := r.next(ctx, tx, *oldest, horizon)
 	if err != nil {
 		return waiting, err
 	}
@@ -240,9 +240,9 @@ func dropMarked(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// todo lists what is to be summed next: quarters of an hour first, since pages of
+// next lists what is to be summed next: quarters of an hour first, since pages of
 // today wait for them, then days, the newest first. all says that there is no more.
-func (r *Roller) todo(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []period, all bool, err error) {
+func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []period, all bool, err error) {
 	zones, err := r.zones(ctx, tx)
 	if err != nil {
 		return nil, false, err
