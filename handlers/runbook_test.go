@@ -30,7 +30,7 @@ func liveChecks(db *pgxpool.Pool, now func() time.Time) []runbook.Check {
 	return []runbook.Check{
 		{ID: "fallback-keys", Title: "Usable fallback keys", Fix: runbook.Fix{Text: "Add a key.", Href: "/keys/fallback", Label: "Fallback Keys"},
 			Run: says(probe.FallbackKeys([]probe.KeyState{{Provider: "OpenAI"}, {Provider: "OpenAI", Reason: "out of credit"}, {Provider: "Mistral", Reason: "refused by the provider"}}))},
-		{ID: "rls-errors", Title: "Statements refused by the database", Fix: runbook.Fix{Text: "See what was refused.", Href: "/rls", Label: "Row-level security"}, Run: says(probe.JudgeRefused(2, "table teams"))},
+		{ID: "rls-errors", Title: "Statements refused by the database", Fix: runbook.Fix{Text: "See what was refused.", Href: "/rls", Label: "Row-level security"}, Run: says(probe.JudgeRefused([]probe.Refused{{What: "table teams, as authenticated on /usage", Recent: 2, FirstAt: now().Add(-time.Minute), LastAt: now()}}))},
 		{ID: "rls-drift", Title: "Policies and grants are as they should be", Fix: runbook.Fix{Text: "See what differs.", Href: "/rls", Label: "Row-level security"}, Run: says(probe.JudgeDrift(0, 0))},
 		{ID: "run-errors", Title: "Failed calls to providers", Fix: runbook.Fix{Text: "Read what the failed runs say."}, Run: p.RunErrors},
 		{ID: "learners-without-keys", Title: "Learners without a usable key", Fix: runbook.Fix{Text: "Write to them."}, Run: p.LearnersWithoutKeys},

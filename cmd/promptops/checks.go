@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -134,17 +135,25 @@ func (c checked) fallbackKeys(ctx context.Context) (runbook.Reading, error) {
 
 func (c checked) refused(ctx context.Context) (runbook.Reading, error) {
 	now := c.now()
-	groups, err := drift.NewStore(c.pool).Errors(ctx, now.Add(-10*time.Minute), now)
+	groups, err := drift.NewStore(c.pool).Errors(ctx, now.Add(-time.Hour), now)
 	if err != nil {
 		return runbook.Reading{}, err
 	}
-	recent, object := int64(0), ""
-	for i, g := range groups { // the latest first
-		if recent += g.Recent; i == 0 {
-			object = g.Object
+	refused := make([]probe.Refused, len(groups))
+	for i, g := range groups {
+		what := cmp.Or(g.Object, g.Message)
+		if g.Policy != "" {
+			what += ", policy " + g.Policy
 		}
+		if g.Role != "" {
+			what += ", as " + g.Role
+		}
+		if g.Route != "" {
+			what += " on " + g.Route
+		}
+		refused[i] = probe.Refused{What: what, Recent: g.Recent, FirstAt: g.FirstAt, LastAt: g.LastAt}
 	}
-	return probe.JudgeRefused(recent, object), nil
+	return probe.JudgeRefused(refused), nil
 }
 
 func (c checked) drift(ctx context.Context) (runbook.Reading, error) {

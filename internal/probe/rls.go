@@ -2,6 +2,8 @@ package probe
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/promptcademy/promptops/internal/runbook"
 )
@@ -9,20 +11,40 @@ import (
 // manyRefused is how many refused statements in five minutes are an alarm.
 const manyRefused = 5
 
-// JudgeRefused says how bad refused statements are (SQLSTATE 42501): recent of them
-// in the last minutes, the latest about object.
-func JudgeRefused(recent int64, object string) runbook.Reading {
-	r := runbook.Reading{Verdict: runbook.OK, Value: "None refused", Detail: "In the last five minutes no statement of this program’s was refused. What the platform’s own connections are refused stands in Supabase’s Postgres log."}
-	if recent == 0 {
-		return r
+// shownGroups is how many kinds of them are told apart.
+const shownGroups = 5
+
+// Refused are statements that were refused alike (SQLSTATE 42501).
+type Refused struct {
+	What    string // "table teams, as authenticated on /usage"
+	Recent  int64  // of them in the last five minutes
+	FirstAt time.Time
+	LastAt  time.Time
+}
+
+// JudgeRefused says how bad it is that statements were refused; the groups come the
+// latest first, of the last hour.
+func JudgeRefused(groups []Refused) runbook.Reading {
+	recent := int64(0)
+	var lines []string
+	for i, g := range groups {
+		recent += g.Recent
+		if i < shownGroups {
+			lines = append(lines, fmt.Sprintf("%s: first at %s, last at %s.", g.What, g.FirstAt.UTC().Format("15:04:05"), g.LastAt.UTC().Format("15:04:05 MST")))
+		}
 	}
-	r.Verdict, r.Value = runbook.Warning, fmt.Sprintf("%d refused", recent)
+	if more := len(groups) - shownGroups; more > 0 {
+		lines = append(lines, fmt.Sprintf("And %d more.", more))
+	}
+	r := runbook.Reading{Verdict: runbook.OK, Value: "None refused", Detail: "In the last five minutes no statement of this program’s was refused. What the platform’s own connections are refused stands in Supabase’s Postgres log."}
+	if recent > 0 {
+		r.Verdict, r.Value, r.Detail = runbook.Warning, fmt.Sprintf("%d refused", recent), "In the last five minutes."
+	}
 	if recent > manyRefused {
 		r.Verdict = runbook.Critical
 	}
-	r.Detail = "In the last five minutes, the latest on " + object + "."
-	if object == "" {
-		r.Detail = "In the last five minutes."
+	if len(lines) > 0 {
+		r.Detail += " In the last hour: " + strings.Join(lines, " ")
 	}
 	return r
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/promptcademy/promptops/internal/runbook"
 )
@@ -12,10 +13,17 @@ func TestJudgeRefused(t *testing.T) {
 		recent int64
 		want   runbook.Verdict
 	}{{0, runbook.OK}, {1, runbook.Warning}, {5, runbook.Warning}, {6, runbook.Critical}} {
-		got := JudgeRefused(test.recent, "table x")
-		if got.Verdict != test.want || test.recent > 0 && !strings.Contains(got.Detail, "table x") {
+		at := time.Date(2026, 11, 25, 12, 0, 3, 0, time.UTC)
+		got := JudgeRefused([]Refused{{"table x, as anon", test.recent, at, at.Add(time.Minute)}})
+		if got.Verdict != test.want || !strings.Contains(got.Detail, "table x, as anon: first at 12:00:03, last at 12:01:03 UTC.") {
 			t.Errorf("%d: %+v", test.recent, got)
 		}
+	}
+	if got := JudgeRefused(nil); got.Verdict != runbook.OK || strings.Contains(got.Detail, "hour") {
+		t.Errorf("none: %+v", got)
+	}
+	if got := JudgeRefused(make([]Refused, 8)); !strings.HasSuffix(got.Detail, "And 3 more.") {
+		t.Errorf("many: %+v", got)
 	}
 }
 
