@@ -87,6 +87,7 @@ var navigation = []navGroup{
 		{"Incidents", "/incidents", "incident", true},
 		{"Logs", "/logs", "logs", false},
 		{"Runbook", "/runbook", "runbook", true},
+		{"Row-level security", "/rls", "lock", true},
 		{"Backups", "/backups", "backup", false},
 		{"Smoke", "/smoke", "smoke", false},
 	}},
