@@ -44,8 +44,8 @@ func NewPlan(ctx context.Context, tx pgx.Tx, zone *time.Location, boundaries []t
 		return Plan{}, err
 	}
 	days := map[int64]time.Time{} // end by start
-	var slots []period
-	var p period
+	var slots []span
+	var p span
 	if _, err := pgx.ForEachRow(rows, []any{&p.zone, &p.from, &p.to}, func() error {
 		if p.zone == "" {
 			slots = append(slots, p)
@@ -62,7 +62,7 @@ func NewPlan(ctx context.Context, tx pgx.Tx, zone *time.Location, boundaries []t
 			plan.Days = append(plan.Days, from)
 			continue
 		}
-		at, _ := slices.BinarySearchFunc(slots, from, func(p period, t time.Time) int { return p.from.Compare(t) })
+		at, _ := slices.BinarySearchFunc(slots, from, func(p span, t time.Time) int { return p.from.Compare(t) })
 		for ; at < len(slots) && !slots[at].to.After(to); at++ {
 			plan.rows(from, slots[at].from)
 			plan.Slots = append(plan.Slots, slots[at].from)

@@ -32,6 +32,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -131,8 +132,8 @@ func (r *Roller) Rebuild(ctx context.Context) (days int, err error) {
 	return days, nil
 }
 
-// period is what a sum covers: a quarter of an hour (zone "") or a day.
-type period struct {
+// span is what a sum covers: a quarter of an hour (zone "") or a day.
+type span struct {
 	zone     string
 	from, to time.Time
 }
@@ -242,7 +243,7 @@ func dropMarked(ctx context.Context, tx pgx.Tx) error {
 
 // next lists what is to be summed next: quarters of an hour first, since pages of
 // today wait for them, then days, the newest first. all says that there is no more.
-func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []period, all bool, err error) {
+func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []span, all bool, err error) {
 	zones, err := r.zones(ctx, tx)
 	if err != nil {
 		return nil, false, err
@@ -267,7 +268,7 @@ func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time)
 	first := latest(oldest, horizon.Add(-slotsKept)).Truncate(slotLength)
 	for from := first; !from.Add(slotLength).After(horizon); from = from.Add(slotLength) {
 		if !done[key{"", from.Unix()}] {
-			todo = append(todo, period{"", from, from.Add(slotLength)})
+			todo = append(todo, span{"", from, from.Add(slotLength)})
 		}
 	}
 	days := 0
@@ -279,7 +280,7 @@ func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time)
 			if days++; days > daysAtOnce {
 				return todo, false, nil
 			}
-			todo = append(todo, period{z.String(), from, to})
+			todo = append(todo, span{z.String(), from, to})
 		}
 	}
 	return todo, true, nil
@@ -307,20 +308,10 @@ func (r *Roller) zones(ctx context.Context, tx pgx.Tx) ([]*time.Location, error)
 }
 
 // dayAround returns the first instant of the day of an instant, and of the next
-// day, in the instant's zone. They are midnight, or where clocks are put forward
-// then the first instant after.
+// day, in the instant's zone.
 func dayAround(at time.Time) (from, to time.Time) {
-	y, m, d := at.Date()
-	return dayStart(y, m, d, at.Location()), dayStart(y, m, d+1, at.Location())
-}
-
-func dayStart(y int, m time.Month, d int, zone *time.Location) time.Time {
-	at := time.Date(y, m, d, 0, 0, 0, 0, zone)
-	wanted := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
-	if yy, mm, dd := at.Date(); time.Date(yy, mm, dd, 0, 0, 0, 0, time.UTC).Before(wanted) { // midnight was left out, and this is before the gap
-		_, at = at.ZoneBounds()
-	}
-	return at
+	day := period.DayOf(at, at.Location())
+	return day.Start(at.Location()), day.Plus(1).Start(at.Location())
 }
 
 func latest(a, b time.Time) time.Time {
@@ -331,7 +322,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // sum stores the sums of a period.
-func sum(ctx context.Context, tx pgx.Tx, p period) error {
+func sum(ctx context.Context, tx pgx.Tx, p span) error {
 	if _, err := tx.Exec(ctx, `insert into ops.usage_periods (zone, starts_at, ends_at) values ($1, $2, $3)`, p.zone, p.from, p.to); err != nil {
 		return err
 	}
