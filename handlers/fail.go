@@ -94,7 +94,9 @@ func (s *Server) failPage(c echo.Context, f *fault.Error, status int) error {
 		}
 		return c.Redirect(http.StatusSeeOther, target)
 	}
-	s.recognise(c)
+	if !exchangeOf(c).away {
+		s.recognise(c)
+	}
 	page := views.ErrorPage{
 		Page: s.page(c, http.StatusText(status)), Status: status,
 		Heading: headings[f.Kind], Message: f.Message, RequestID: requestID(c).String(),

@@ -1,11 +1,16 @@
 package handlers
 
 import (
+	"cmp"
+	"context"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/fault"
 )
 
 // access says who may use a route.
@@ -164,10 +169,37 @@ func (s *Server) register(e *echo.Echo) {
 			if r.path != runPath { // whose statements are sent together with those of other runs
 				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
 			}
-			if err := s.admit(c, r.access); err != nil {
-				return err
+			if r.method == http.MethodGet && !strings.HasSuffix(r.path, ".csv") { // a long file may take its time
+				return s.patiently(c, func() error { return s.serve(c, r) })
 			}
-			return r.handle(s, c)
+			return s.serve(c, r)
 		})
 	}
+}
+
+func (s *Server) serve(c echo.Context, r route) error {
+	if err := s.admit(c, r.access); err != nil {
+		return err
+	}
+	return r.handle(s, c)
+}
+
+// pagePatience is how long a page waits in all. Statements are ended by the
+// database, but a database that hangs ends nothing.
+const pagePatience = 15 * time.Second
+
+// patiently gives up a page that takes too long, and says so without asking the
+// database again.
+func (s *Server) patiently(c echo.Context, page func() error) error {
+	whole := c.Request()
+	ctx, cancel := context.WithTimeout(whole.Context(), cmp.Or(s.Patience, pagePatience))
+	defer cancel()
+	c.SetRequest(whole.WithContext(ctx))
+	err := page()
+	c.SetRequest(whole)
+	if err == nil || ctx.Err() == nil || whole.Context().Err() != nil {
+		return err
+	}
+	exchangeOf(c).away = true
+	return fault.New(fault.Unavailable, "The database does not answer right now. Try again in a moment.").After(2 * time.Second).Because(err)
 }

@@ -81,6 +81,8 @@ type Server struct {
 	Now     func() time.Time
 	Zone    *time.Location // of operators who chose none
 
+	Patience time.Duration // with a page; 0: 15 seconds
+
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; may be empty
