@@ -25,6 +25,7 @@ var mayImport = map[string]string{
 
 	// The ground: these know nothing of what the product is about.
 	"internal/fault":               "",
+	"internal/network":             "",
 	"internal/config":              "internal/fault",
 	"internal/period":              "internal/fault",
 	"internal/sheet":               "",
@@ -37,13 +38,13 @@ var mayImport = map[string]string{
 	"internal/faults":              "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
-	"internal/audit":                "internal/postgres internal/fault",
-	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit",
+	"internal/audit":                "internal/postgres internal/fault internal/sheet",
+	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit internal/network",
 	"internal/drift":                "internal/fault internal/postgres",
 	"internal/account":              "internal/fault internal/postgres internal/audit",
 	"internal/team":                 "internal/fault internal/postgres internal/audit",
 	"internal/learner":              "internal/fault internal/postgres",
-	"internal/provider":             "internal/fault internal/postgres internal/audit",
+	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network",
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
 	"internal/price":                "internal/fault internal/postgres internal/provider",
@@ -53,11 +54,11 @@ var mayImport = map[string]string{
 	"internal/rollup":               "internal/fault internal/period internal/postgres",
 	"internal/runbook":              "internal/fault internal/postgres internal/audit",
 	"internal/probe":                "internal/fault internal/postgres internal/price internal/runbook",
-	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup",
+	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup internal/sheet",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
-	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price",
-	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify",
+	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet",
+	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/promptcademy/promptops/internal/sheet"
 )
 
 // WriteCSV writes entries, the newest first, a line each, as RFC 4180 asks for:
@@ -33,8 +35,8 @@ func (s *Store) WriteCSV(ctx context.Context, w io.Writer, f Filter) error {
 				return err
 			}
 			_ = out.Write([]string{
-				strconv.FormatInt(e.ID, 10), e.At.Format(time.RFC3339Nano), noFormula(e.Actor.Name), operator,
-				noFormula(e.Action), noFormula(e.SubjectType), noFormula(e.SubjectID), noFormula(e.SubjectLabel), string(details), hex.EncodeToString(e.Hash),
+				strconv.FormatInt(e.ID, 10), e.At.Format(time.RFC3339Nano), sheet.Text(e.Actor.Name), operator,
+				sheet.Text(e.Action), sheet.Text(e.SubjectType), sheet.Text(e.SubjectID), sheet.Text(e.SubjectLabel), string(details), hex.EncodeToString(e.Hash),
 			})
 		}
 		out.Flush()
@@ -46,16 +48,4 @@ func (s *Store) WriteCSV(ctx context.Context, w io.Writer, f Filter) error {
 		}
 		f.Before = entries[len(entries)-1].ID
 	}
-}
-
-// noFormula keeps a spreadsheet from running what looks like a formula.
-func noFormula(s string) string {
-	if s == "" {
-		return s
-	}
-	switch s[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return "'" + s
-	}
-	return s
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/sheet"
 )
 
 // Listed is an incident in the list.
@@ -106,7 +108,7 @@ func (s *Store) WriteCSV(ctx context.Context, w io.Writer, f Filter) error {
 		}
 		for _, i := range list {
 			_ = out.Write([]string{
-				strconv.FormatInt(i.ID, 10), noFormula(i.Title), i.Severity.String(), string(i.Status), noFormula(i.LeadName),
+				strconv.FormatInt(i.ID, 10), sheet.Text(i.Title), i.Severity.String(), string(i.Status), sheet.Text(i.LeadName),
 				i.DetectedAt.Format(time.RFC3339), written(i.AcknowledgedAt), written(i.MitigatedAt), written(i.ResolvedAt),
 				seconds(i.ToAcknowledge()), seconds(i.ToResolve()), strconv.FormatInt(i.OpenFollowUps, 10),
 			})
@@ -134,16 +136,4 @@ func seconds(d time.Duration, known bool) string {
 		return ""
 	}
 	return strconv.FormatInt(int64(d/time.Second), 10)
-}
-
-// noFormula keeps a spreadsheet from running what looks like a formula.
-func noFormula(s string) string {
-	if s == "" {
-		return s
-	}
-	switch s[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return "'" + s
-	}
-	return s
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/network"
 )
 
 // How a mail server is spoken to.
@@ -241,7 +242,7 @@ func (s *Setup) check(opts Options) (problems []fault.Field) {
 	case u.Scheme != "https":
 		refuse("url", "must begin with https://")
 	default:
-		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !opts.AllowPrivate && !public(ip) {
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !opts.AllowPrivate && network.Closed(ip) {
 			refuse("url", "leads to an address that is not on the internet")
 		}
 	}

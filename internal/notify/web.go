@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/promptcademy/promptops/internal/network"
 )
 
 const maxReply = 1 << 10 // bytes that are looked at
@@ -38,7 +40,7 @@ func webClient(channel string, opts Options) *http.Client {
 	if channel != Slack && !opts.AllowPrivate {
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
 			to, err := netip.ParseAddrPort(address)
-			if err != nil || !public(to.Addr()) {
+			if err != nil || network.Closed(to.Addr()) {
 				return errNotPublic
 			}
 			return nil
@@ -136,26 +138,4 @@ func (x509Errors) in(err error) bool {
 		return true
 	}
 	return is
-}
-
-// notPublic are the ranges of addresses that are not on the internet, besides
-// those that netip knows.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("fec0::/10"),
-}
-
-// public says whether an address is one of the internet.
-func public(ip netip.Addr) bool {
-	ip = ip.Unmap()
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() { // loopback, link-local, multicast, unspecified are none
-		return false
-	}
-	for _, prefix := range notPublic {
-		if prefix.Contains(ip) {
-			return false
-		}
-	}
-	return true
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/network"
 )
 
 const slackSecretPath = "/services/T0000/B0000/xoxsecretsecret"
@@ -153,9 +155,10 @@ func TestWebhookStaysOutside(t *testing.T) {
 		"8.8.8.8": true, "2606:4700::1111": true, "203.0.113.9": true,
 		"10.0.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "127.0.0.1": false, "169.254.169.254": false, "0.0.0.0": false, "100.64.0.1": false,
 		"192.0.0.1": false, "198.18.0.1": false, "224.0.0.1": false, "240.0.0.1": false, "255.255.255.255": false, "::": false, "::1": false,
+		"168.63.129.16": false, "2001::1": false, "::7f00:1": false, "fe80::1%eth0": false,
 		"::ffff:10.0.0.1": false, "fc00::1": false, "fe80::1": false, "64:ff9b::a00:1": false, "2002:a00:1::": false, "ff02::1": false, "fd00:ec2::254": false,
 	} {
-		if got := public(netip.MustParseAddr(text)); got != want {
+		if got := !network.Closed(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}

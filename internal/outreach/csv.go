@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/promptcademy/promptops/internal/sheet"
 )
 
 // WriteCSV writes learners, a line each, as RFC 4180 asks for. It begins with a
@@ -28,10 +30,10 @@ func WriteCSV(w io.Writer, learners []Learner) error {
 			cost, projected = "", ""
 		}
 		_ = out.Write([]string{
-			l.ID.String(), noFormula(l.Name), noFormula(l.Email), noFormula(strings.Join(l.Teams, "; ")),
+			l.ID.String(), sheet.Text(l.Name), sheet.Text(l.Email), sheet.Text(strings.Join(l.Teams, "; ")),
 			string(l.State), instant(l.StateAt), instant(l.Until), instant(l.NudgedAt),
-			noFormula(strings.Join(l.Usable, "; ")), noFormula(strings.Join(l.Broken, "; ")), instant(l.BrokenSince),
-			strconv.FormatBool(l.Active), instant(l.LastRunAt), noFormula(strings.Join(l.Needs, "; ")),
+			sheet.Text(strings.Join(l.Usable, "; ")), sheet.Text(strings.Join(l.Broken, "; ")), instant(l.BrokenSince),
+			strconv.FormatBool(l.Active), instant(l.LastRunAt), sheet.Text(strings.Join(l.Needs, "; ")),
 			cost, projected, strconv.FormatInt(l.Unpriced, 10),
 		})
 	}
@@ -44,16 +46,4 @@ func instant(at *time.Time) string {
 		return ""
 	}
 	return at.UTC().Format(time.RFC3339)
-}
-
-// noFormula keeps a spreadsheet from running what looks like a formula.
-func noFormula(s string) string {
-	if s == "" {
-		return s
-	}
-	switch s[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return "'" + s
-	}
-	return s
 }

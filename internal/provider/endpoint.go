@@ -17,6 +17,7 @@ import (
 
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/network"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -275,7 +276,7 @@ func (e *Endpoints) reachable(ctx context.Context, host string) (problem string)
 	if err != nil || len(addresses) == 0 {
 		return "names a host that cannot be found; check its spelling"
 	}
-	if slices.ContainsFunc(addresses, isClosed) {
+	if slices.ContainsFunc(addresses, network.Closed) {
 		return "leads into a private network, where an endpoint could reach what is not meant for it; PROMPTOPS_ALLOW_PRIVATE_ENDPOINTS=true allows that"
 	}
 	return ""

@@ -30,7 +30,7 @@ func (s *Sheet) Row(cells ...any) {
 		switch c := cell.(type) {
 		case nil:
 		case string:
-			record[i] = noFormula(c)
+			record[i] = Text(c)
 		case int:
 			record[i] = strconv.Itoa(c)
 		case int64:
@@ -54,8 +54,8 @@ func (s *Sheet) End() error {
 	return s.out.Error()
 }
 
-// noFormula keeps a spreadsheet from running what looks like a formula.
-func noFormula(s string) string {
+// Text is a cell of text, which no spreadsheet runs though it look like a formula.
+func Text(s string) string {
 	if s == "" {
 		return s
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/csv"
 	"io"
 	"strconv"
+
+	"github.com/promptcademy/promptops/internal/sheet"
 )
 
 // WriteCSV writes a report's days by model, a line each, as RFC 4180 asks for:
@@ -26,7 +28,7 @@ func WriteCSV(w io.Writer, r Report) error {
 				cost = ""
 			}
 			_ = out.Write([]string{
-				day.Date(), noFormula(m.Provider), noFormula(m.Model), digits(m.Attempts), digits(m.Errors),
+				day.Date(), sheet.Text(m.Provider), sheet.Text(m.Model), digits(m.Attempts), digits(m.Errors),
 				digits(m.Input), digits(m.CachedInput), digits(m.CacheWrite), digits(m.Output), digits(m.Reasoning), digits(m.Total()),
 				cost, digits(m.Unpriced),
 			})
@@ -37,15 +39,3 @@ func WriteCSV(w io.Writer, r Report) error {
 }
 
 func digits(n int64) string { return strconv.FormatInt(n, 10) }
-
-// noFormula keeps a spreadsheet from running what looks like a formula.
-func noFormula(s string) string {
-	if s == "" {
-		return s
-	}
-	switch s[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return "'" + s
-	}
-	return s
-}
