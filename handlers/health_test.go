@@ -34,3 +34,10 @@ func TestADatabaseThatHangs(t *testing.T) {
 	}
 	admin.get("/runs/0").wants(t, http.StatusNotFound) // what is refused otherwise is refused as before
 }
+
+// A page that breaks is answered with the page that says so, whole.
+func TestAPageThatBreaks(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(h *handlers.Server) { h.Usage = nil })
+	s.as(account.RoleAdmin).get("/usage").wants(t, http.StatusInternalServerError).shows(t, "Something went wrong on our side")
+}

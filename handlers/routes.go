@@ -194,9 +194,11 @@ func (s *Server) patiently(c echo.Context, page func() error) error {
 	whole := c.Request()
 	ctx, cancel := context.WithTimeout(whole.Context(), cmp.Or(s.Patience, pagePatience))
 	defer cancel()
-	c.SetRequest(whole.WithContext(ctx))
-	err := page()
-	c.SetRequest(whole)
+	err := func() error {
+		c.SetRequest(whole.WithContext(ctx))
+		defer c.SetRequest(whole) // after a panic too: the page that tells of it needs a live context
+		return page()
+	}()
 	if err == nil || ctx.Err() == nil || whole.Context().Err() != nil {
 		return err
 	}
