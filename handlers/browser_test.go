@@ -81,7 +81,13 @@ type look struct {
 	Width int64
 }
 
-var looks = []look{{"light", 1440}, {"dark", 1440}, {"light", 390}, {"dark", 390}}
+var (
+	looks = []look{{"light", 1440}, {"dark", 1440}, {"light", 390}, {"dark", 390}}
+
+	// tested are looks with every theme and every width: what is wrong with colours is
+	// so at any width, and what is wrong with widths in any colours.
+	tested = []look{{"light", 1440}, {"dark", 390}}
+)
 
 func (l look) String() string { return fmt.Sprintf("%s-%d", l.Theme, l.Width) }
 
@@ -200,7 +206,7 @@ func (b *tab) open(path string) {
 // it: keys that are pressed before go nowhere.
 func (b *tab) settle() {
 	b.t.Helper()
-	b.until(`document.readyState === "complete" && document.fonts.status === "loaded" &&
+	b.until(`document.readyState === "complete" && document.fonts.status === "loaded" && !document.querySelector(".htmx-request") &&
 		[...document.querySelectorAll("[data-chart]")].every((e) => e.querySelector("canvas")) &&
 		(document.querySelector("[autofocus]") === null || document.activeElement !== document.body)`)
 }
