@@ -26,6 +26,7 @@ var mayImport = map[string]string{
 	// The ground: these know nothing of what the product is about.
 	"internal/fault":               "",
 	"internal/network":             "",
+	"internal/loop":                "",
 	"internal/config":              "internal/fault",
 	"internal/period":              "internal/fault",
 	"internal/sheet":               "",
@@ -39,17 +40,17 @@ var mayImport = map[string]string{
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
 	"internal/audit":                "internal/postgres internal/fault internal/sheet",
-	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit internal/network",
-	"internal/drift":                "internal/fault internal/postgres",
-	"internal/account":              "internal/fault internal/postgres internal/audit",
+	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit internal/network internal/loop",
+	"internal/drift":                "internal/fault internal/postgres internal/loop",
+	"internal/account":              "internal/fault internal/postgres internal/audit internal/loop",
 	"internal/team":                 "internal/fault internal/postgres internal/audit",
 	"internal/learner":              "internal/fault internal/postgres",
-	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network",
+	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network internal/loop",
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
 	"internal/price":                "internal/fault internal/postgres internal/provider",
-	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit",
-	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
+	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit internal/loop",
+	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner internal/loop",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/rollup":               "internal/fault internal/period internal/postgres",
 	"internal/runbook":              "internal/fault internal/postgres internal/audit",
@@ -58,7 +59,7 @@ var mayImport = map[string]string{
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet",
-	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet",
+	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 

@@ -15,6 +15,7 @@
 //	config          settings from the environment, all problems reported at once
 //	postgres        pool, transactions, row-level security, migrator, embedded server
 //	period          a choice of days, and where they begin in a zone
+//	loop            what the program does again and again by itself
 //	network         addresses that operators may not name: private networks and the like
 //	sheet           CSV that spreadsheets and programs read alike
 //	seal            the key ring that encrypts provider keys at rest

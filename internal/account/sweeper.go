@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -27,18 +28,7 @@ const sweepInterval = time.Hour
 // Run sweeps at once and then every hour, until ctx is over; then it returns
 // nil. An error of one sweep is logged and left to the next.
 func (s *Sweeper) Run(ctx context.Context) error {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for {
-		if err := s.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "account_sweep_failed", "source", "account", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, s.log, "account_sweep_failed", sweepInterval, s.RunOnce)
 }
 
 // RunOnce removes what has ended at now.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/promptcademy/promptops/internal/loop"
 )
 
 const (
@@ -156,18 +158,7 @@ func NewRecorder(denials *Denials, store *Store, log *slog.Logger) *Recorder {
 
 // Run writes every few seconds until ctx is done.
 func (r *Recorder) Run(ctx context.Context) error {
-	ticker := time.NewTicker(writeEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			if err := r.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				r.log.Warn("rls_errors_not_written", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, r.log, "rls_errors_not_written", writeEvery, r.RunOnce)
 }
 
 // RunOnce writes what was noted and, once in an hour, forgets what is older than 30

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -24,18 +25,7 @@ const (
 
 // Run makes the checks that are due, every second, until ctx is done.
 func (h *Health) Run(ctx context.Context) error {
-	ticker := time.NewTicker(checkEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			if err := h.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				h.Log.Warn("keys_not_checked", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, h.Log, "keys_not_checked", checkEvery, h.RunOnce)
 }
 
 // RunOnce makes the checks that are due, retires keys that were replaced, and now

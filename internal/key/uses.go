@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -70,18 +71,7 @@ func (u *Uses) Apply(k Key) Key {
 
 // Run writes every few seconds until ctx is done.
 func (u *Uses) Run(ctx context.Context) error {
-	ticker := time.NewTicker(flushEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := u.Flush(ctx); err != nil && ctx.Err() == nil {
-				u.log.Warn("key_uses_not_written", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, u.log, "key_uses_not_written", flushEvery, func(ctx context.Context, _ time.Time) error { return u.Flush(ctx) })
 }
 
 // Flush writes what was noted since the last time. What could not be written is

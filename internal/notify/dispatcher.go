@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/audit"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -50,18 +51,7 @@ func NewDispatcher(store *Store, log *slog.Logger) *Dispatcher {
 // Run sends what is due, every two seconds, until ctx is over; then it returns
 // nil. An error of one round is logged and left to the next.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		if err := d.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			d.log.WarnContext(ctx, "notifications_stalled", "source", "notify", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, d.log, "notifications_stalled", pollInterval, d.RunOnce)
 }
 
 // RunOnce sends what is due at now, channel by channel at the same time: one

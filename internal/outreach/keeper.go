@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -40,18 +41,7 @@ func NewKeeper(store *Store, log *slog.Logger) *Keeper { return &Keeper{store, l
 
 // Run looks every minute until ctx is done. Any number of nodes may.
 func (k *Keeper) Run(ctx context.Context) error {
-	ticker := time.NewTicker(keepEvery)
-	defer ticker.Stop()
-	for {
-		if err := k.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			k.log.Error("outreach_not_kept", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, k.log, "outreach_not_kept", keepEvery, k.RunOnce)
 }
 
 // RunOnce does what is due.

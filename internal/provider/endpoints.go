@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -32,18 +33,7 @@ func NewEndpoints(db postgres.DB, registry *Registry, log *slog.Logger) *Endpoin
 // Run loads every 30 seconds until ctx is done. When that fails the registry
 // stays as it is.
 func (e *Endpoints) Run(ctx context.Context) error {
-	ticker := time.NewTicker(endpointsEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			if err := e.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				e.log.Warn("provider_endpoints_not_loaded", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, e.log, "provider_endpoints_not_loaded", endpointsEvery, e.RunOnce)
 }
 
 // RunOnce loads the endpoints.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -27,18 +28,7 @@ func NewMonths(store *Store, log *slog.Logger) *Months { return &Months{store, l
 
 // Run looks every hour until ctx is done. Any number of nodes may.
 func (m *Months) Run(ctx context.Context) error {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := m.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				m.log.Error("partitions_not_made", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, m.log, "partitions_not_made", time.Hour, m.RunOnce)
 }
 
 // RunOnce makes the partitions of this month and the next ones.
