@@ -27,6 +27,7 @@ var mayImport = map[string]string{
 	"internal/fault":               "",
 	"internal/network":             "",
 	"internal/loop":                "",
+	"internal/params":              "internal/fault",
 	"internal/config":              "internal/fault",
 	"internal/period":              "internal/fault",
 	"internal/sheet":               "",
@@ -39,7 +40,7 @@ var mayImport = map[string]string{
 	"internal/faults":              "",
 
 	// The nouns. An arrow points one way only, from what happens to what it needs.
-	"internal/audit":                "internal/postgres internal/fault internal/sheet",
+	"internal/audit":                "internal/postgres internal/fault internal/sheet internal/params",
 	"internal/notify":               "internal/fault internal/postgres internal/seal internal/audit internal/network internal/loop",
 	"internal/drift":                "internal/fault internal/postgres internal/loop",
 	"internal/account":              "internal/fault internal/postgres internal/audit internal/loop",
@@ -58,7 +59,7 @@ var mayImport = map[string]string{
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup internal/sheet",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
-	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet",
+	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet internal/params",
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }

@@ -14,6 +14,7 @@
 //	fault           the one error type that people get to see
 //	config          settings from the environment, all problems reported at once
 //	postgres        pool, transactions, row-level security, migrator, embedded server
+//	params          the parameters of an address, and what is wrong with them
 //	period          a choice of days, and where they begin in a zone
 //	loop            what the program does again and again by itself
 //	network         addresses that operators may not name: private networks and the like

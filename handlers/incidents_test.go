@@ -118,7 +118,7 @@ func TestIncidentFromBeginningToEnd(t *testing.T) {
 		t.Errorf("%s, %s", kind, disposition)
 	}
 	lena.get("/incidents.csv?status=resolved").wants(t, http.StatusOK).shows(t, "SEV1,resolved,,2026-11-24T12:00:0")
-	lena.get("/incidents?severity=7").wants(t, http.StatusUnprocessableEntity).shows(t, "severity is not 1, 2 or 3")
+	lena.get("/incidents?severity=7").wants(t, http.StatusUnprocessableEntity).shows(t, "severity must be 1, 2 or 3")
 	lena.get("/incidents?severity=3").wants(t, http.StatusOK).shows(t, "No incident matches these filters")
 	lena.get("/settings/audit?subject=incident").wants(t, http.StatusOK).shows(t, "incident.resolve", "incident.note_edit", "incident.follow_up_add", `href="/incidents"`)
 }

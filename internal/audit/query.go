@@ -2,14 +2,9 @@ package audit
 
 import (
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
-	"github.com/google/uuid"
-
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 )
 
 // nobody is the value of the parameter who for what no operator did.
@@ -25,58 +20,15 @@ type Query struct {
 // and to (days of a zone) and before. Other parameters are left alone. Bad values
 // are fault.Invalid.
 func ParseQuery(values url.Values, zone *time.Location) (Query, error) {
-	q := Query{zone: zone}
-	var problems []fault.Field
-	refuse := func(field, message string) {
-		problems = append(problems, fault.Field{Field: field, Message: message})
+	q, p := Query{zone: zone}, params.From(values)
+	q.SubjectType, q.SubjectID, q.Action = p.Text("subject"), p.Text("id"), p.Text("action")
+	if q.NoOperator = values.Get("who") == nobody; !q.NoOperator {
+		q.OperatorID = p.ID("who")
 	}
-	text := func(field string) string {
-		value := strings.TrimSpace(values.Get(field))
-		if len(value) > 200 || strings.ContainsFunc(value, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }) {
-			refuse(field, "is not one line of at most 200 bytes")
-			return ""
-		}
-		return value
-	}
-	q.SubjectType, q.SubjectID, q.Action = text("subject"), text("id"), text("action")
-	switch who := text("who"); who {
-	case "":
-	case nobody:
-		q.NoOperator = true
-	default:
-		id, err := uuid.Parse(who)
-		if err != nil {
-			refuse("who", "is not the id of an operator")
-		}
-		q.OperatorID = &id
-	}
-	day := func(field string) time.Time {
-		value := text(field)
-		if value == "" {
-			return time.Time{}
-		}
-		at, err := time.ParseInLocation(time.DateOnly, value, zone)
-		if err != nil || at.Year() < 2000 || at.Year() > 9998 {
-			refuse(field, "is not a day like 2026-11-24")
-		}
-		return at
-	}
-	q.From, q.To = day("from"), day("to")
-	if !q.To.IsZero() {
-		q.To = q.To.AddDate(0, 0, 1) // the day itself included
-	}
-	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		refuse("from", "is after to; choose an earlier day")
-	}
-	if before := text("before"); before != "" {
-		id, err := strconv.ParseInt(before, 10, 64)
-		if err != nil || id < 1 {
-			refuse("before", "is not the number of an entry")
-		}
-		q.Before = id
-	}
-	if len(problems) > 0 {
-		return Query{zone: zone}, fault.InvalidFields(problems)
+	q.From, q.To = p.Days(zone)
+	q.Before = p.Number("before")
+	if err := p.Err(); err != nil {
+		return Query{zone: zone}, err
 	}
 	return q, nil
 }
@@ -84,20 +36,13 @@ func ParseQuery(values url.Values, zone *time.Location) (Query, error) {
 // Values is the query as ParseQuery reads it.
 func (q Query) Values() url.Values {
 	values := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
-	set("who", q.Who())
-	set("subject", q.SubjectType)
-	set("id", q.SubjectID)
-	set("action", q.Action)
-	set("from", q.FirstDay())
-	set("to", q.LastDay())
-	if q.Before != 0 {
-		set("before", strconv.FormatInt(q.Before, 10))
-	}
+	params.Set(values, "who", q.Who())
+	params.Set(values, "subject", q.SubjectType)
+	params.Set(values, "id", q.SubjectID)
+	params.Set(values, "action", q.Action)
+	params.Set(values, "from", q.FirstDay())
+	params.Set(values, "to", q.LastDay())
+	params.SetNumber(values, "before", q.Before)
 	return values
 }
 
@@ -113,20 +58,10 @@ func (q Query) Who() string {
 }
 
 // FirstDay is the day it begins with, empty if that is any.
-func (q Query) FirstDay() string {
-	if q.From.IsZero() {
-		return ""
-	}
-	return q.From.In(q.zone).Format(time.DateOnly)
-}
+func (q Query) FirstDay() string { return params.FirstDay(q.From, q.zone) }
 
 // LastDay is the day it ends with, empty if that is any.
-func (q Query) LastDay() string {
-	if q.To.IsZero() {
-		return ""
-	}
-	return q.To.In(q.zone).AddDate(0, 0, -1).Format(time.DateOnly)
-}
+func (q Query) LastDay() string { return params.LastDay(q.To, q.zone) }
 
 // OlderThan returns the same query for entries older than that of this id; 0: the
 // newest.

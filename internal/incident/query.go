@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 )
 
 // Filter says which incidents; the zero value means all.
@@ -28,51 +28,15 @@ const Unresolved = "unresolved"
 // ParseQuery reads status, severity (1 to 3), from and to (days of a zone) and
 // before. Other parameters are left alone. Bad values are fault.Invalid.
 func ParseQuery(values url.Values, zone *time.Location) (Query, error) {
-	q := Query{zone: zone}
-	var problems []fault.Field
-	refuse := func(field, message string) {
-		problems = append(problems, fault.Field{Field: field, Message: message})
-	}
-	switch status := values.Get("status"); status {
-	case "", Unresolved, string(Open), string(Mitigated), string(Resolved):
-		q.Status = status
-	default:
-		refuse("status", "is not open, mitigated, resolved or unresolved")
-	}
-	switch severity := values.Get("severity"); severity {
-	case "":
-	case "1", "2", "3":
+	q, p := Query{zone: zone}, params.From(values)
+	q.Status = p.OneOf("status", string(Open), string(Mitigated), string(Resolved), Unresolved)
+	if severity := p.OneOf("severity", "1", "2", "3"); severity != "" {
 		q.Severity = Severity(severity[0] - '0')
-	default:
-		refuse("severity", "is not 1, 2 or 3")
 	}
-	day := func(field string) time.Time {
-		value := values.Get(field)
-		if value == "" {
-			return time.Time{}
-		}
-		at, err := time.ParseInLocation(time.DateOnly, value, zone)
-		if err != nil || at.Year() < 2000 || at.Year() > 9998 {
-			refuse(field, "is not a day like 2026-11-24")
-		}
-		return at
-	}
-	q.From, q.To = day("from"), day("to")
-	if !q.To.IsZero() {
-		q.To = q.To.AddDate(0, 0, 1) // the day itself included
-	}
-	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		refuse("from", "is after to; choose an earlier day")
-	}
-	if before := values.Get("before"); before != "" {
-		id, err := strconv.ParseInt(before, 10, 64)
-		if err != nil || id < 1 {
-			refuse("before", "is not the number of an incident")
-		}
-		q.Before = id
-	}
-	if len(problems) > 0 {
-		return Query{zone: zone}, fault.InvalidFields(problems)
+	q.From, q.To = p.Days(zone)
+	q.Before = p.Number("before")
+	if err := p.Err(); err != nil {
+		return Query{zone: zone}, err
 	}
 	return q, nil
 }
@@ -80,18 +44,11 @@ func ParseQuery(values url.Values, zone *time.Location) (Query, error) {
 // Values is the query as ParseQuery reads it.
 func (q Query) Values() url.Values {
 	values := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
-	set("status", q.Status)
-	set("severity", q.SeverityText())
-	set("from", q.FirstDay())
-	set("to", q.LastDay())
-	if q.Before != 0 {
-		set("before", strconv.FormatInt(q.Before, 10))
-	}
+	params.Set(values, "status", q.Status)
+	params.Set(values, "severity", q.SeverityText())
+	params.Set(values, "from", q.FirstDay())
+	params.Set(values, "to", q.LastDay())
+	params.SetNumber(values, "before", q.Before)
 	return values
 }
 
@@ -104,20 +61,10 @@ func (q Query) SeverityText() string {
 }
 
 // FirstDay is the day it begins with, empty if that is any.
-func (q Query) FirstDay() string {
-	if q.From.IsZero() {
-		return ""
-	}
-	return q.From.In(q.zone).Format(time.DateOnly)
-}
+func (q Query) FirstDay() string { return params.FirstDay(q.From, q.zone) }
 
 // LastDay is the day it ends with, empty if that is any.
-func (q Query) LastDay() string {
-	if q.To.IsZero() {
-		return ""
-	}
-	return q.To.In(q.zone).AddDate(0, 0, -1).Format(time.DateOnly)
-}
+func (q Query) LastDay() string { return params.LastDay(q.To, q.zone) }
 
 // OlderThan returns the same query for incidents older than that of this id; 0: the
 // newest.
