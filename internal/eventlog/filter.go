@@ -133,6 +133,18 @@ func (f Filter) Narrowed() bool {
 	return cmp.Or(f.Level, f.Source, f.Event, f.RequestID, f.Learner, f.Text) != ""
 }
 
+// Within is the same filter of another time, on whole slots.
+func (f Filter) Within(from, to time.Time) Filter {
+	f.Range, f.From, f.To, f.Start, f.End = period.Custom, from, to, "", ""
+	if !from.Equal(f.FirstDay().Start(f.Zone)) {
+		f.Start = from.In(f.Zone).Format("15:04")
+	}
+	if !to.Equal(f.LastDay().Plus(1).Start(f.Zone)) {
+		f.End = to.In(f.Zone).Format("15:04")
+	}
+	return f
+}
+
 // Live says whether events that are logged at now can pass.
 func (f Filter) Live(now time.Time) bool { return !f.To.Before(now) && !f.From.After(now) }
 
