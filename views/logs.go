@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,14 +103,14 @@ func (e LogEvent) gist() string {
 	var first, others []string
 	for _, name := range telling {
 		for _, f := range e.Facts {
-			if f.Name == name {
+			if f.Name == name && !isNumber(f) {
 				first = append(first, strings.Join(f.Lines, " "))
 			}
 		}
 	}
 	for _, f := range e.Facts {
 		text := strings.Join(f.Lines, "; ")
-		if isTelling(f.Name) || f.Name == "results" || len(text) > maxGist/2 {
+		if isTelling(f) || f.Name == "results" || len(text) > maxGist/2 {
 			continue
 		}
 		others = append(others, logWords(f.Name)+" "+text)
@@ -117,14 +118,10 @@ func (e LogEvent) gist() string {
 	return cut(strings.Join(append(first, others...), " · "), maxGist)
 }
 
-func isTelling(name string) bool {
-	for _, t := range telling {
-		if t == name {
-			return true
-		}
-	}
-	return false
-}
+func isTelling(f LogFact) bool { return slices.Contains(telling, f.Name) && !isNumber(f) }
+
+// isNumber tells the status of an answer from that of a run.
+func isNumber(f LogFact) bool { return len(f.Lines) == 1 && wholeNumber.MatchString(f.Lines[0]) }
 
 func cut(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {
@@ -421,10 +418,8 @@ func logTime(at time.Time, step time.Duration, zone *time.Location) string {
 // ever.
 func LogRanges(all []Option, names []string) (some []Option) {
 	for _, o := range all {
-		for _, name := range names {
-			if o.Value == name {
-				some = append(some, o)
-			}
+		if slices.Contains(names, o.Value) {
+			some = append(some, o)
 		}
 	}
 	return some

@@ -93,7 +93,7 @@ func TestLogFacts(t *testing.T) {
 			t.Errorf("%q: %v", odd, got)
 		}
 	}
-	if got := logEvent("e", "ERROR", "x", errorLine).gist(); !strings.HasPrefix(got, "no model <b>answered</b> · 200 · duration 1.83 s") {
+	if got := logEvent("e", "ERROR", "x", errorLine).gist(); !strings.HasPrefix(got, "no model <b>answered</b> · duration 1.83 s · status 200") {
 		t.Errorf("gist %q", got)
 	}
 }
