@@ -102,11 +102,11 @@ func TestLogFacts(t *testing.T) {
 func TestLogsLetNoMarkupThrough(t *testing.T) {
 	evil := `</script><script>alert("x")</script><img src=x onerror=alert(1)>`
 	e := logEvent("e1", evil, evil, `{"error":"`+strings.ReplaceAll(evil, `"`, `\"`)+`"}`)
-	e.Source, e.Node, e.Learner, e.JSON, e.Run, e.Events = evil, evil, evil, evil, "/runs/" + evil, "/logs?request=" + evil
+	e.Source, e.Node, e.Learner, e.JSON, e.Run, e.Events = evil, evil, evil, evil, "/runs/"+evil, "/logs?request="+evil
 	p := logsPage()
 	p.Events = []LogEvent{e}
 	p.Filters.Text, p.Filters.Event, p.Filters.Request, p.Filters.Learner, p.Filters.Events = evil, evil, evil, evil, []string{evil}
-	p.Chart.Bars[0].Title, p.Chart.Bars[0].Href = evil, "/logs?q=" + evil
+	p.Chart.Bars[0].Title, p.Chart.Bars[0].Href = evil, "/logs?q="+evil
 	logged := runPage()
 	logged.Log = &RunLog{Events: []LogEvent{e}}
 	for name, page := range map[string]templ.Component{"logs": Logs(p), "run": Run(logged), "line": LogLine(e)} {
