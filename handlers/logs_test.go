@@ -217,7 +217,7 @@ func (v *visitor) follow(page reply, label string) reply {
 type streamed struct{ id, event, data string }
 
 // listen opens a stream and hands out what comes; it ends with ctx.
-func (v *visitor) listen(ctx context.Context, path string, header ...string) (<-chan streamed, *http.Response) {
+func (v *visitor) listen(ctx context.Context, path string, header ...string) <-chan streamed {
 	v.t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, v.site.URL+path, nil)
 	must(v.t, err)
@@ -227,6 +227,9 @@ func (v *visitor) listen(ctx context.Context, path string, header ...string) (<-
 	}
 	response, err := v.Do(request)
 	must(v.t, err)
+	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" || response.Header.Get("Content-Encoding") != "" {
+		v.t.Fatalf("%s, %v", response.Status, response.Header)
+	}
 	all := make(chan streamed, 1000)
 	go func() {
 		defer close(all)
@@ -249,7 +252,7 @@ func (v *visitor) listen(ctx context.Context, path string, header ...string) (<-
 			}
 		}
 	}()
-	return all, response
+	return all
 }
 
 func next(t *testing.T, all <-chan streamed) streamed {
@@ -272,10 +275,7 @@ func TestLogsAreFollowedLive(t *testing.T) {
 	s := newSite(t, func(h *handlers.Server) { h.Closing = closing })
 	one, two := s.logNode("one", io.Discard), s.logNode("two", io.Discard)
 	marta := s.as(account.RoleAdmin)
-	all, response := marta.listen(t.Context(), "/logs/tail?level=warn")
-	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" || response.Header.Get("Content-Encoding") != "" {
-		t.Fatalf("%s, %v", response.Status, response.Header)
-	}
+	all := marta.listen(t.Context(), "/logs/tail?level=warn")
 	one.Warn("first", "text", "a\r\n\rid: forged\rdata: <b>")
 	one.Info("not bad enough")
 	one.flush()
@@ -291,7 +291,7 @@ func TestLogsAreFollowedLive(t *testing.T) {
 
 	// Another stream goes on where this one ended, if need be with what came before.
 	ctx, leave := context.WithCancel(t.Context())
-	again, _ := marta.listen(ctx, "/logs/tail?level=warn", "Last-Event-ID", first.id)
+	again := marta.listen(ctx, "/logs/tail?level=warn", "Last-Event-ID", first.id)
 	found := ""
 	for !strings.Contains(found, "second") {
 		found += next(t, again).data

@@ -21,6 +21,7 @@ create index log_events_request_id_idx on ops.log_events (request_id) where requ
 create index log_events_event_idx on ops.log_events (event, at);
 create index log_events_user_id_idx on ops.log_events (user_id, at) where user_id is not null;
 create index log_events_bad_idx on ops.log_events (at, id) where level >= 4;
+create index log_events_source_idx on ops.log_events (source, at) where source <> 'api/ai/run'; -- which most are of
 
 -- How many there were, written together with them. Each node has its own rows, so
 -- that none waits for another.

@@ -102,7 +102,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (Counts, error) {
 			if f.Text != "" {
 				w.text(f.Text)
 			}
-			if _, err := tx.Exec(ctx, `set local statement_timeout = '700ms'`); err != nil {
+			if _, err := tx.Exec(ctx, `set local statement_timeout = '300ms'`); err != nil {
 				return err
 			}
 			w.args["starts"] = c.Starts

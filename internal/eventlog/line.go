@@ -25,49 +25,48 @@ func parseLine(line []byte, now time.Time) Event {
 		line = bytes.ToValidUTF8(line, []byte("\uFFFD"))
 	}
 	line = bytes.TrimSpace(line)
-	if len(line) > maxLine || !eachMember(line, func([]byte, []byte) {}) {
+	if len(line) > maxLine || !isObject(line) {
 		e.Level = slog.LevelWarn
 		e.Attributes = asMessage(strings.ToValidUTF8(string(line[:min(len(line), maxLine/4)]), ""))
 		return e
 	}
-	rest := make([]byte, 0, len(line)+16)
-	add := func(members ...[]byte) {
-		rest = append(rest, ',')
-		for _, m := range members {
-			rest = append(rest, m...)
-		}
-	}
+	rest := append(make([]byte, 0, len(line)), '{')
 	message := ""
 	eachMember(line, func(name, value []byte) {
-		if !e.take(string(name), value, &message) {
-			add(name, []byte{':'}, value)
+		if e.take(name, value, &message) {
+			return
 		}
+		if len(rest) > 1 {
+			rest = append(rest, ',')
+		}
+		rest = append(append(append(rest, name...), ':'), value...)
 	})
 	if message != "" {
-		add(inside(asMessage(message)))
+		if len(rest) > 1 {
+			rest = append(rest, ',')
+		}
+		rest = append(rest, inside(asMessage(message))...)
 	}
-	if len(rest) == 0 {
-		rest = []byte{'{'}
-	}
-	rest[0] = '{'
 	e.Attributes = append(rest, '}')
 	return e
 }
 
-// take reads a member that has a column of its own, and says whether it is one.
-func (e *Event) take(name string, value []byte, message *string) bool {
-	text := ""
-	known := name == `"time"` || name == `"level"` || name == `"event"` || name == `"source"` || name == `"requestId"` || name == `"userId"`
-	if !known {
+// take reads a member that has a column of its own, and says whether it is one. What
+// cannot be read as its column wants it stays among the others.
+func (e *Event) take(name, value []byte, message *string) bool {
+	switch string(name) {
+	case `"time"`, `"level"`, `"event"`, `"source"`, `"requestId"`, `"userId"`:
+	default:
 		return false
 	}
 	if string(value) == "null" {
 		return true
 	}
-	if value[0] != '"' || json.Unmarshal(value, &text) != nil {
+	text, ok := unquote(value)
+	if !ok {
 		return false
 	}
-	switch name {
+	switch string(name) {
 	case `"time"`:
 		at, err := time.Parse(time.RFC3339Nano, text)
 		if err == nil {
@@ -75,7 +74,7 @@ func (e *Event) take(name string, value []byte, message *string) bool {
 		}
 		return err == nil
 	case `"level"`:
-		return e.Level.UnmarshalText(value[1:len(value)-1]) == nil
+		return e.Level.UnmarshalText([]byte(text)) == nil
 	case `"event"`:
 		if isName(text) {
 			e.Name = text
@@ -100,6 +99,17 @@ func (e *Event) take(name string, value []byte, message *string) bool {
 		return err == nil
 	}
 	return true
+}
+
+// unquote reads a string of JSON.
+func unquote(value []byte) (text string, ok bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : len(value)-1]), true
+	}
+	return text, json.Unmarshal(value, &text) == nil
 }
 
 // isName tells names from sentences, of which there is no end: events are counted
@@ -135,19 +145,16 @@ func inside(object []byte) []byte {
 	return bytes.TrimSpace(object[1 : len(object)-1])
 }
 
+func isObject(line []byte) bool { return len(line) > 1 && line[0] == '{' && json.Valid(line) }
+
 // eachMember hands out the members of an object, names and values as they are
-// written. It is false for what is not one object in full.
-//
-// encoding/json would take ten times as long, for every line of the log.
-func eachMember(line []byte, visit func(name, value []byte)) bool {
-	if !json.Valid(line) || len(line) == 0 || line[0] != '{' {
-		return false
-	}
-	// From here on it is known to be JSON, so that only strings and depth count.
+// written. It is known to be one, so that only strings and depth count: encoding/json
+// would take several times as long, for every line of the log.
+func eachMember(line []byte, visit func(name, value []byte)) {
 	for at := 1; ; {
 		at = skipSpace(line, at)
 		if line[at] == '}' {
-			return true
+			return
 		}
 		if line[at] == ',' {
 			at = skipSpace(line, at+1)
@@ -174,16 +181,19 @@ func valueEnd(line []byte, at int) int {
 	depth, quoted := 0, false
 	for ; ; at++ {
 		c := line[at]
-		switch {
-		case quoted:
-			if c == '\\' {
+		if quoted {
+			switch c {
+			case '\\':
 				at++
-			} else if c == '"' {
+			case '"':
 				quoted = false
 				if depth == 0 {
 					return at + 1
 				}
 			}
+			continue
+		}
+		switch {
 		case c == '"':
 			quoted = true
 		case c == '{' || c == '[':

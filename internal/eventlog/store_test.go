@@ -3,6 +3,7 @@ package eventlog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -111,7 +112,7 @@ func TestBadFilters(t *testing.T) {
 		must(t, err)
 		_, err = ParseFilter(values, noon, time.UTC)
 		var got []string
-		if f, ok := err.(*fault.Error); ok {
+		if f, ok := errors.AsType[*fault.Error](err); ok {
 			for _, d := range f.Details {
 				got = append(got, d.Field)
 			}

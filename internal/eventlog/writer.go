@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -129,7 +130,8 @@ func (w *Writer) newID(at time.Time) (id uuid.UUID) {
 // failed says whether to try again. A database that answers and does not take these
 // events never will.
 func (w *Writer) failed(ctx context.Context, err error, events int) (again bool) {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" && w.tries > 0 {
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if answered && pgErr.Code == "23505" && w.tries > 0 {
 		w.succeeded() // they were written: only the answer got lost
 		return false
 	}
@@ -142,7 +144,7 @@ func (w *Writer) failed(ctx context.Context, err error, events int) (again bool)
 		w.down = true
 		w.log.Warn("log_events_not_written", "error", postgres.Fault(err))
 	}
-	if _, ok := errors.AsType[*pgconn.PgError](err); ok && postgres.Fault(err) == err && w.tries >= mostTries {
+	if answered && fault.KindOf(postgres.Fault(err)) != fault.Unavailable && w.tries >= mostTries {
 		w.tee.lose(events)
 		return false
 	}
