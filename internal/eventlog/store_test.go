@@ -140,7 +140,11 @@ func TestPagesBothWays(t *testing.T) {
 	i := 0
 	log := func(many int) {
 		for end := i + many; i < end; i++ {
-			nodes[i%2].at(t, noon.Add(time.Duration(i/7)*time.Millisecond), slog.LevelInfo, fmt.Sprintf("e%d", i), "text", "needle")
+			at := noon.Add(time.Duration(i/7) * time.Millisecond) // many of one instant …
+			if i >= 50 {
+				at = noon.Add(time.Duration(i) * time.Second) // … but what comes meanwhile is later
+			}
+			nodes[i%2].at(t, at, slog.LevelInfo, fmt.Sprintf("e%d", i), "text", "needle")
 		}
 		nodes[0].write(t)
 		nodes[1].write(t)

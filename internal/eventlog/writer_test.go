@@ -69,8 +69,8 @@ func TestNobodyWaitsForADatabaseThatIsAway(t *testing.T) {
 	if told := one[int64](t, db, `select (attributes ->> 'events')::bigint from ops.log_events where event = 'log_events_dropped'`); told != n.Dropped() {
 		t.Errorf("told of %d, dropped %d", told, n.Dropped())
 	}
-	if stored("log_events_not_written") != 1 {
-		t.Error("that they could not be written is to be said once")
+	if said := stored("log_events_not_written"); said > 1 { // or none, when there was no room for it either
+		t.Errorf("that they could not be written is said %d times", said)
 	}
 	n.Log.Info("last")
 	stop()
