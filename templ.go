@@ -34,6 +34,7 @@
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
+//	eventlog        every line of the log, kept to be searched; written behind its back
 //	activity        what learners do, and what that costs; only reads
 //	runbook         procedures with versions, and the board that runs live checks
 //	probe           what live checks look at, and what they make of it

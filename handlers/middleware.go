@@ -81,7 +81,9 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 // and a program reads its answer, or a stream, as it is written.
 func compressPages() echo.MiddlewareFunc {
 	return middleware.GzipWithConfig(middleware.GzipConfig{
-		Skipper:   func(c echo.Context) bool { return isAPI(c) || strings.HasPrefix(c.Request().URL.Path, static.Prefix) },
+		Skipper: func(c echo.Context) bool {
+			return isAPI(c) || strings.HasPrefix(c.Request().URL.Path, static.Prefix) || c.Path() == logsTailPath
+		},
 		Level:     5,
 		MinLength: 1024,
 	})

@@ -100,6 +100,10 @@ var routes = []route{
 	{http.MethodPost, incidentsPath + "/:id/follow-ups/:follow", admin, (*Server).doFollowUp},
 	{http.MethodGet, rlsPath, admin, (*Server).rlsPage},
 	{http.MethodPost, rlsPath + "/test", admin, (*Server).tryRLS},
+	{http.MethodGet, logsPath, admin, (*Server).logsPage},
+	{http.MethodGet, logsPath + ".csv", admin, (*Server).logsCSV},
+	{http.MethodGet, logsPath + ".ndjson", admin, (*Server).logsNDJSON},
+	{http.MethodGet, logsTailPath, admin, (*Server).tailLogs},
 	{http.MethodGet, "/runs", lead, (*Server).runsPage},
 	{http.MethodGet, "/runs.csv", lead, (*Server).runsCSV},
 	{http.MethodGet, "/runs/:id", lead, (*Server).runPage},
@@ -169,12 +173,18 @@ func (s *Server) register(e *echo.Echo) {
 			if r.path != runPath { // whose statements are sent together with those of other runs
 				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
 			}
-			if r.method == http.MethodGet && !strings.HasSuffix(r.path, ".csv") { // a long file may take its time
+			if r.method == http.MethodGet && !takesLong(r.path) {
 				return s.patiently(c, func() error { return s.serve(c, r) })
 			}
 			return s.serve(c, r)
 		})
 	}
+}
+
+// takesLong says that a long file may take its time, and what is followed live has no
+// end.
+func takesLong(path string) bool {
+	return strings.HasSuffix(path, ".csv") || strings.HasSuffix(path, ".ndjson") || path == logsTailPath
 }
 
 func (s *Server) serve(c echo.Context, r route) error {

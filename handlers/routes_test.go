@@ -155,6 +155,11 @@ var permissions = map[string][5]outcome{
 	"POST /settings/teams/:id/members/:learner":    {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/teams/:id/delete":              {toSignIn, toSignIn, forbidden, absent},
 
+	"GET /logs":        {toSignIn, toSignIn, forbidden, open},
+	"GET /logs.csv":    {toSignIn, toSignIn, forbidden, open},
+	"GET /logs.ndjson": {toSignIn, toSignIn, forbidden, open},
+	"GET /logs/tail":   {toSignIn, toSignIn, forbidden, open}, // only as a stream
+
 	"GET /rls":       {toSignIn, toSignIn, forbidden, open},
 	"POST /rls/test": {toSignIn, toSignIn, forbidden, open},
 }

@@ -37,6 +37,9 @@ func (s *Server) runPage(c echo.Context) error {
 	if run.Said != nil {
 		page.Curl = runBody(run).Curl(s.BaseURL)
 	}
+	if page.Log, err = s.runLog(c, run); err != nil {
+		return err
+	}
 	if err := s.runNeighbours(c, id, &page); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/eventlog"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
@@ -67,6 +68,7 @@ type Server struct {
 	Runbook       *runbook.Store
 	Checks        *runbook.Board
 	Incidents     *incident.Store
+	Logs          *eventlog.Store
 	Drift         *drift.Store
 	Reading       func(ctx context.Context, checkID string) (incident.Reading, error) // of a live check; nil: there are none
 	Readable      func() []incident.Check                                             // the checks to choose from; may be nil
@@ -81,7 +83,8 @@ type Server struct {
 	Now     func() time.Time
 	Zone    *time.Location // of operators who chose none
 
-	Patience time.Duration // with a page; 0: 15 seconds
+	Patience time.Duration   // with a page; 0: 15 seconds
+	Closing  context.Context // done when the program is told to stop: pages that are followed live end; nil: never
 
 	BaseURL        string         // how browsers reach us
 	CORSOrigins    []string       // the frontend's; may be empty

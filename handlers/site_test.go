@@ -23,6 +23,7 @@ import (
 	"github.com/promptcademy/promptops/internal/audit"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/eventlog"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
 	"github.com/promptcademy/promptops/internal/key"
@@ -111,7 +112,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 			Providers: providers, Keys: s.Keys, Uses: key.NewUses(s.Keys, log), Health: health, Prices: prices,
 			Store: run.NewStore(s.DB, run.StoreOptions{Log: log}), Log: log, Now: s.Clock.Now, Backoff: time.Millisecond,
 		},
-		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(s.DB), Incidents: incident.NewStore(s.DB), Drift: drift.NewStore(s.DB),
+		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(s.DB), Incidents: incident.NewStore(s.DB), Logs: eventlog.NewStore(postgres.NewReader(s.DB), 30), Drift: drift.NewStore(s.DB),
 		Endpoints: provider.NewEndpoints(s.DB, providers, log), Fallbacks: key.NewFallbacks(s.DB, keyRing, time.UTC),
 		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Activity: activity.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Outreach: outreach.NewStore(s.DB, postgres.NewReader(s.DB), time.UTC), Channels: channels, Notifications: notify.NewDispatcher(channels, log),

@@ -35,7 +35,7 @@ func checkOpsIsClosed(t *testing.T, db postgres.DB) {
 			}
 		}
 	}
-	for _, call := range []string{`ops.member_team_ids()`, `ops.led_learner_ids()`, `ops.ensure_partitions('2026-10-01', '2026-10-01')`} {
+	for _, call := range []string{`ops.member_team_ids()`, `ops.led_learner_ids()`, `ops.ensure_partitions('2026-10-01', '2026-10-01')`, `ops.ensure_log_days('2026-10-01', '2026-10-01')`, `ops.drop_log_days('2026-10-01')`} {
 		for _, role := range apiRoles {
 			if _, err := asRole(db, role, `select `+call); sqlState(err) != "42501" {
 				t.Errorf("%s calls %s: %v, want 42501", role, call, err)

@@ -34,6 +34,7 @@ const { metafile } = await build({
     charts: join(root, "src/charts.js"),
     playground: join(root, "src/playground.js"),
     fallback: join(root, "src/fallback.js"),
+    logs: join(root, "src/logs.js"),
     style: css,
     icon: join(root, "src/icon.svg"),
   },

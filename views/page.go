@@ -85,7 +85,7 @@ var navigation = []navGroup{
 	{"Operations", []navLink{
 		{"Alerts", "/alerts", "alert", false},
 		{"Incidents", "/incidents", "incident", true},
-		{"Logs", "/logs", "logs", false},
+		{"Logs", "/logs", "logs", true},
 		{"Runbook", "/runbook", "runbook", true},
 		{"Row-level security", "/rls", "lock", true},
 		{"Backups", "/backups", "backup", false},

@@ -22,7 +22,8 @@ type RunPage struct {
 	Older  string   // of the run after it
 	Said   *RunSaid // nil: it is not shown, and Silent says why
 	Silent string
-	Curl   string // the same run as a command; "" when Said is nil
+	Curl   string  // the same run as a command; "" when Said is nil
+	Log    *RunLog // nil: it is not for whoever looks
 }
 
 // RunSaid is what a run was about.

@@ -352,6 +352,7 @@ func pages() map[string]templ.Component {
 	maps.Copy(all, keyHealthPages())
 	maps.Copy(all, overviewPages())
 	maps.Copy(all, incidentPages())
+	maps.Copy(all, logPages())
 	maps.Copy(all, runbookStates())
 	return all
 }

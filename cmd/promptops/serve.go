@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
@@ -25,6 +27,7 @@ import (
 	"github.com/promptcademy/promptops/internal/config"
 	"github.com/promptcademy/promptops/internal/demo"
 	"github.com/promptcademy/promptops/internal/drift"
+	"github.com/promptcademy/promptops/internal/eventlog"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/history"
 	"github.com/promptcademy/promptops/internal/incident"
@@ -65,7 +68,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		return err
 	}
 	collectLess(p.environ)
-	log := newLogger(p.stdout)
+	tee := eventlog.NewTee(p.stdout)
+	log := newLogger(tee)
 	var teardown teardown
 	told := ctx // to stop, by a signal
 	defer func() {
@@ -81,6 +85,21 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	}
 	teardown.add("database", f.close)
 	cfg := f.config
+
+	// What is logged goes to the database by a connection of its own; whatever comes
+	// down below is logged before this one does.
+	logPool, err := postgres.Open(ctx, f.url, eventlog.PoolOptions)
+	if err != nil {
+		return err
+	}
+	flushEvents := func(context.Context) error { return nil } // until it is known which node this is
+	teardown.add("log", func() error {
+		defer logPool.Close()
+		if err := flushEvents(within(interruptTimeout)); err != nil {
+			log.Warn("log_events_lost", "error", err)
+		}
+		return nil
+	})
 
 	assets, err := static.Load()
 	if err != nil {
@@ -131,6 +150,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		return err
 	}
 	presence.Alone = f.alone()
+	events := eventlog.NewWriter(tee, logPool, nodeName(presence.ID), log)
+	flushEvents = events.Flush
 	teardown.add("node", func() error { presence.Leave(); return nil })
 	runs := run.NewStore(runPool, run.StoreOptions{Node: presence.ID, Zone: cfg.Zone(), Log: log})
 	teardown.add("outcomes of runs", func() error { return runs.Settle(within(interruptTimeout)) })
@@ -193,6 +214,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	})
 	metrics.Unwritten(runs.Unwritten)
 	metrics.Denied(f.denials.Total)
+	metrics.LogEventsDropped(tee.Dropped)
 	observe, runLog := metrics.Observe, log
 	if cfg.OTLPURL != "" {
 		export, err := telemetry.NewExport(ctx, telemetry.ExportOptions{
@@ -226,6 +248,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
 		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
+		Logs: eventlog.NewStore(postgres.NewReader(f.pool), cfg.LogDays), Closing: ctx,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
@@ -276,6 +299,8 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return endpoints.Run(ctx) })
 	loops.Go(func() error { return outreach.NewKeeper(outreachStore, log).Run(ctx) })
 	loops.Go(func() error { return dispatcher.Run(ctx) })
+	loops.Go(func() error { return events.Run(ctx) })
+	loops.Go(func() error { return eventlog.NewDays(f.pool, cfg.LogDays, log).Run(ctx) })
 	loops.Go(func() error { return account.NewSweeper(f.pool, log).Run(ctx) })
 	loops.Go(func() error { return p.welcome(ctx, f, accounts, demoStore, prices, *withDemo) })
 	return loops.Wait()
@@ -362,6 +387,16 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 		return server.Close()
 	}
 	return nil
+}
+
+// nodeName tells processes apart, also those of one machine.
+func nodeName(id uuid.UUID) string {
+	text := id.String()
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	return host + "/" + text[len(text)-4:]
 }
 
 // within is a context that ends by itself and not with anything else.

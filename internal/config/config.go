@@ -35,6 +35,8 @@ type Config struct {
 
 	ShutdownTimeout time.Duration `env:"PROMPTOPS_SHUTDOWN_TIMEOUT" envDefault:"30s"`
 
+	LogDays int `env:"PROMPTOPS_LOG_DAYS" envDefault:"30"`
+
 	DailyBudgetUSD        string `env:"PROMPTOPS_DAILY_BUDGET_USD"`
 	LearnerDailyBudgetUSD string `env:"PROMPTOPS_LEARNER_DAILY_BUDGET_USD"`
 	RunsPerMinute         *int   `env:"PROMPTOPS_RUNS_PER_MINUTE"`
@@ -160,6 +162,7 @@ var inWords = map[reflect.Type]string{
 	reflect.TypeFor[bool]():          "true or false",
 	reflect.TypeFor[*bool]():         "true or false",
 	reflect.TypeFor[*int]():          "a whole number",
+	reflect.TypeFor[int]():           "a whole number",
 	reflect.TypeFor[time.Duration](): "a time with its unit, like 30s or 5m",
 }
 
@@ -227,6 +230,9 @@ func (c Config) check() []error {
 	}
 	if c.ShutdownTimeout < 0 || c.ShutdownTimeout > time.Hour {
 		bad("PROMPTOPS_SHUTDOWN_TIMEOUT", "must be between 0s and 1h")
+	}
+	if c.LogDays < 1 || c.LogDays > 400 {
+		bad("PROMPTOPS_LOG_DAYS", "must be between 1 and 400")
 	}
 	money := func(name, amount string) {
 		if amount != "" && !dollars.MatchString(amount) {

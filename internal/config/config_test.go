@@ -114,6 +114,7 @@ func TestLimits(t *testing.T) {
 		"PROMPTOPS_RUNS_PER_MINUTE":          {"0", "-1", "601", "1.5", "many"},
 		"PROMPTOPS_CONCURRENT_RUNS":          {"0", "1001", "two"},
 		"PROMPTOPS_SHUTDOWN_TIMEOUT":         {"-1s", "61m", "30", "soon"},
+		"PROMPTOPS_LOG_DAYS":                 {"0", "401", "-1", "many", "1.5"},
 	} {
 		for _, value := range values {
 			if _, err := config.Load([]string{name + "=" + value}); err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.ContainsAny(err.Error(), "\n*") || strings.Contains(err.Error(), "Duration") {

@@ -277,6 +277,14 @@ func (m *Metrics) Denied(count func() int64) {
 	}, func() float64 { return float64(count()) }))
 }
 
+// LogEventsDropped shows how many events of the log could not be kept for searching,
+// which count is asked for at every scrape.
+func (m *Metrics) LogEventsDropped(count func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "promptcademy_log_events_dropped_total", Help: "Events of the log that are on standard output only, because the database did not take them.",
+	}, func() float64 { return float64(count()) }))
+}
+
 func (m *Metrics) registerPool(pool string, state func() Pool) {
 	labels := prometheus.Labels{"pool": pool}
 	gauge := func(name, help string, value func(Pool) float64) {
