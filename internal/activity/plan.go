@@ -1,0 +1,132 @@
+package activity
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promptcademy/promptops/internal/period"
+)
+
+// plan says how to count exactly and with little work: which days are taken from
+// what Keeper counted, and which rows are read. It holds for the snapshot in which
+// it was made.
+type plan struct {
+	zone     string
+	first    period.Day  // of the days that are looked at
+	starts   []time.Time // of those days, and the end of the last one
+	counted  daySet      // the days that are taken from what is counted, at least their beginning
+	months   []time.Time // of the period, counted as a whole
+	days     []time.Time // of the period, counted and in no such month
+	every    []time.Time // days of the period and of the one before it that are counted
+	from, to []time.Time // rows to read; the last ones have no end
+	marked   []time.Time // quarters of an hour in which something has just changed
+}
+
+// endOfTime is later than everything.
+func endOfTime() time.Time { return time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC) }
+
+// planRows is the plan that reads rows only.
+func planRows(q Query) plan {
+	first, last := q.scanned()
+	starts := period.Starts(first, last, q.Zone)
+	return plan{zone: q.Zone.String(), first: first, starts: starts, from: starts[:1], to: []time.Time{endOfTime()}}
+}
+
+// newPlan plans for what is counted at this moment.
+func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, error) {
+	p := planRows(q)
+	if numberOf(p.first) < 0 {
+		return p, nil
+	}
+	rows, err := tx.Query(ctx, `select distinct slot from ops.activity_marks order by slot`)
+	if err != nil {
+		return plan{}, err
+	}
+	if p.marked, err = pgx.CollectRows(rows, pgx.RowTo[time.Time]); err != nil {
+		return plan{}, err
+	}
+	rows, err = tx.Query(ctx, `
+		select whole, starts_at, ends_at from ops.activity_periods
+		where zone = $1 and starts_at >= $2
+		order by starts_at`, p.zone, p.starts[0])
+	if err != nil {
+		return plan{}, err
+	}
+	type row struct {
+		Whole            string
+		StartsAt, EndsAt time.Time
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	if err != nil {
+		return plan{}, err
+	}
+	counted := map[int64]time.Time{} // until when, by the day's beginning
+	before, _ := q.before()
+	for _, f := range found {
+		if p.isMarked(f.StartsAt, f.EndsAt) {
+			continue
+		}
+		if f.Whole == "month" {
+			if !f.StartsAt.Before(q.From) && !f.EndsAt.After(q.To) {
+				p.months = append(p.months, f.StartsAt)
+			}
+			continue
+		}
+		counted[f.StartsAt.Unix()] = f.EndsAt
+		if !f.StartsAt.Before(before) && f.StartsAt.Before(q.To) {
+			p.every = append(p.every, f.StartsAt)
+		}
+	}
+	p.days = slices.DeleteFunc(slices.Clone(p.every), func(at time.Time) bool {
+		return at.Before(q.From) || slices.ContainsFunc(p.months, func(month time.Time) bool { return monthOf(period.DayOf(at, q.Zone)).Start(q.Zone).Equal(month) })
+	})
+	p.from, p.to = nil, nil
+	last := later(period.DayOf(now, q.Zone), q.LastDay())
+	for day := p.first; day.Until(last) >= 0; day = day.Plus(1) {
+		start, end := day.Start(q.Zone), day.Plus(1).Start(q.Zone)
+		if until, ok := counted[start.Unix()]; ok {
+			if i := p.first.Until(day); i < horizon {
+				p.counted.add(i)
+			}
+			start = until
+		}
+		p.rows(start, end)
+	}
+	p.rows(last.Plus(1).Start(q.Zone), endOfTime())
+	return p, nil
+}
+
+// isMarked says whether something has just changed in a span of time.
+func (p *plan) isMarked(from, to time.Time) bool {
+	at, _ := slices.BinarySearchFunc(p.marked, from.Add(-markLength), func(slot, from time.Time) int {
+		if slot.After(from) {
+			return 1
+		}
+		return -1
+	})
+	return at < len(p.marked) && p.marked[at].Before(to)
+}
+
+// rows adds a span of rows to read. Spans that meet become one.
+func (p *plan) rows(from, to time.Time) {
+	if !from.Before(to) {
+		return
+	}
+	if last := len(p.to) - 1; last >= 0 && p.to[last].Equal(from) {
+		p.to[last] = to
+		return
+	}
+	p.from, p.to = append(p.from, from), append(p.to, to)
+}
+
+// runIDs are where the ids of the runs of each span begin and end.
+func (p *plan) runIDs() (from, to []uuid.UUID) {
+	for i := range p.from {
+		from, to = append(from, firstID(p.from[i])), append(to, firstID(p.to[i]))
+	}
+	return from, to
+}
