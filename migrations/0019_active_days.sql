@@ -30,6 +30,7 @@ create table ops.active_learners (
   last_run_id        uuid,
   last_run_failed    boolean,
   first_completed_at timestamptz,          -- a lesson
+  completed_days     smallint[] not null,  -- the day of each lesson completed, by its place in days
   primary key (zone, learner_id)
 ) with (fillfactor = 80);
 
@@ -85,9 +86,10 @@ create table ops.activity_horizon (
   noted_by xid8 not null         -- … was written by transactions before this one
 );
 
--- Two sets of days as one; what is missing at the end of either is empty.
+-- Two sets of days as one; what is missing at the end of either is empty. These two
+-- set no search_path, so that Postgres can write them into the query itself.
 create function ops.join_days(a bit varying, b bit varying) returns bit varying
-  language sql immutable parallel safe set search_path = '' as
+  language sql immutable parallel safe as
 $$
   select case when length(a) >= length(b) then a | (b || repeat('0', length(a) - length(b))::varbit)
               else b | (a || repeat('0', length(b) - length(a))::varbit) end
@@ -95,7 +97,7 @@ $$;
 
 -- The days of a that are not in b.
 create function ops.without_days(a bit varying, b bit varying) returns bit varying
-  language sql immutable parallel safe set search_path = '' as
+  language sql immutable parallel safe as
 $$ select a & ~ substring(b || repeat('0', greatest(length(a) - length(b), 0))::varbit from 1 for length(a)) $$;
 
 revoke all on function ops.join_days(bit varying, bit varying), ops.without_days(bit varying, bit varying) from public;

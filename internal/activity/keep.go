@@ -241,17 +241,19 @@ func dropMarked(ctx context.Context, tx pgx.Tx, horizon time.Time) error {
 		if err != nil {
 			return err
 		}
-		var days []int
+		var days []int16
 		for _, at := range d.Days {
-			days = append(days, numberOf(period.DayOf(at, zone)))
+			days = append(days, int16(numberOf(period.DayOf(at, zone))))
 		}
 		if _, err := tx.Exec(ctx, `
 			with learners as (
-			  update ops.active_learners set days = ops.without_days(days, $2), learned = ops.without_days(learned, $2)
+			  update ops.active_learners
+			  set days = ops.without_days(days, $2), learned = ops.without_days(learned, $2),
+			      completed_days = array(select day from unnest(completed_days) day where day <> all ($3))
 			  where zone = $1 and days <> ops.without_days(days, $2)
 			)
 			update ops.active_members set days = ops.without_days(days, $2) where zone = $1 and days <> ops.without_days(days, $2)`,
-			d.Zone, bitsOf(days)); err != nil {
+			d.Zone, bitsOf(days), days); err != nil {
 			return err
 		}
 	}
@@ -360,13 +362,17 @@ func numberOf(day period.Day) int { return firstDay().Until(day) }
 func monthOf(day period.Day) period.Day { return day.Plus(1 - day.Start(time.UTC).Day()) }
 
 // bitsOf is a set of days as Postgres keeps it.
-func bitsOf(days []int) pgtype.Bits {
-	last := slices.Max(days)
-	bits := pgtype.Bits{Bytes: make([]byte, last/8+1), Len: int32(last + 1), Valid: true}
+func bitsOf(days []int16) pgtype.Bits {
+	bits := noDays(int(slices.Max(days)))
 	for _, day := range days {
 		bits.Bytes[day/8] |= 0x80 >> (day % 8)
 	}
 	return bits
+}
+
+// noDays is the empty set of the days until last.
+func noDays(last int) pgtype.Bits {
+	return pgtype.Bits{Bytes: make([]byte, last/8+1), Len: int32(last + 1), Valid: true}
 }
 
 // deeds are everything that was done from $1 on and before $2, by the day's place
@@ -420,44 +426,44 @@ func countStretch(ctx context.Context, tx pgx.Tx, zone *time.Location, days []st
 		starts[i] = s.start
 	}
 	first, last := numberOf(days[0].day), numberOf(days[len(days)-1].day)
-	args := []any{from, to, starts, firstID(from), firstID(to), zone.String(), pgtype.Bits{Bytes: make([]byte, last/8+1), Len: int32(last + 1), Valid: true}, first - 1}
-	const newer = `a.last_run_at is null or (excluded.last_run_at, excluded.last_run_id) > (a.last_run_at, a.last_run_id)`
+	args := []any{from, to, starts, firstID(from), firstID(to), zone.String(), noDays(last), first - 1}
+	// An id begins with its run's time, so the highest is that of the last run.
+	const newer = `a.last_run_id is null or excluded.last_run_id > a.last_run_id`
 	const keepLast = `
 		    first_run_at = least(a.first_run_at, excluded.first_run_at),
 		    last_run_at = case when ` + newer + ` then excluded.last_run_at else a.last_run_at end,
 		    last_run_id = case when ` + newer + ` then excluded.last_run_id else a.last_run_id end,
 		    last_run_failed = case when ` + newer + ` then excluded.last_run_failed else a.last_run_failed end`
 	if _, err := tx.Exec(ctx, `
-		with `+deeds+`
-		insert into ops.active_learners as a (zone, learner_id, days, learned, first_run_at, last_run_at, last_run_id, last_run_failed, first_completed_at)
-		select $6, user_id, bit_or(bits), coalesce(bit_or(bits) filter (where learned), ''), min(at) filter (where ran), max(at) filter (where ran),
-		       (array_agg(id order by at desc, id desc) filter (where ran))[1], (array_agg(failed order by at desc, id desc) filter (where ran))[1],
-		       min(at) filter (where finished)
-		from (
-		  select user_id, at, set_bit($7::"bit", $8 + day, 1) as bits, id, failed, true as ran, false as learned, false as finished from runs
+		with `+deeds+`, did as (
+		  select user_id, bit_or(set_bit($7::"bit", $8 + day, 1)) as days, min(at) as first_run_at, max(at) as last_run_at, max(id::text || failed::int) as last,
+		         null::"bit" as learned, null::timestamptz as first_completed_at, null::smallint[] as completed_days
+		  from runs group by user_id
 		  union all
-		  select user_id, at, set_bit($7::"bit", $8 + day, 1), null, null, false, true, false from started
+		  select user_id, bit_or(set_bit($7::"bit", $8 + day, 1)), null, null, null, bit_or(set_bit($7::"bit", $8 + day, 1)), null, null
+		  from (select user_id, day from started union select user_id, day from events where user_id is not null) learned group by user_id
 		  union all
-		  select user_id, at, set_bit($7::"bit", $8 + day, 1), null, null, false, true, true from completed
-		  union all
-		  select user_id, at, set_bit($7::"bit", $8 + day, 1), null, null, false, true, false from events where user_id is not null
-		) did
+		  select user_id, bit_or(set_bit($7::"bit", $8 + day, 1)), null, null, null, bit_or(set_bit($7::"bit", $8 + day, 1)), min(at), array_agg(($8 + day)::smallint)
+		  from completed group by user_id
+		)
+		insert into ops.active_learners as a (zone, learner_id, days, learned, first_run_at, last_run_at, last_run_id, last_run_failed, first_completed_at, completed_days)
+		select $6, user_id, bit_or(days), coalesce(bit_or(learned), ''), min(first_run_at), max(last_run_at), left(max(last), 36)::uuid, right(max(last), 1) = '1',
+		       min(first_completed_at), coalesce(max(completed_days), '{}')
+		from did
 		group by user_id
-		order by user_id
 		on conflict (zone, learner_id) do update
 		set days = ops.join_days(a.days, excluded.days), learned = ops.join_days(a.learned, excluded.learned),`+keepLast+`,
-		    first_completed_at = least(a.first_completed_at, excluded.first_completed_at)`, args...); err != nil {
+		    first_completed_at = least(a.first_completed_at, excluded.first_completed_at), completed_days = a.completed_days || excluded.completed_days`, args...); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `
 		with `+deeds+`
 		insert into ops.active_members as a (zone, team_id, learner_id, days, first_run_at, last_run_at, last_run_id, last_run_failed)
 		select $6, team_id, user_id, bit_or(set_bit($7::"bit", $8 + day, 1)), min(at), max(at),
-		       (array_agg(id order by at desc, id desc))[1], (array_agg(failed order by at desc, id desc))[1]
+		       left(max(id::text || failed::int), 36)::uuid, right(max(id::text || failed::int), 1) = '1'
 		from runs
 		where team_id is not null
 		group by team_id, user_id
-		order by team_id, user_id
 		on conflict (zone, team_id, learner_id) do update
 		set days = ops.join_days(a.days, excluded.days),`+keepLast, args...); err != nil {
 		return err

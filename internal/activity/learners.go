@@ -20,6 +20,7 @@ type learnerFacts struct {
 	firstRun    time.Time // of the period; zero: none
 	firstLesson time.Time // completed in the period; zero: none
 	last        lastRun
+	completed   int  // lessons, in the period
 	before      bool // something was done first before the period
 }
 
@@ -59,13 +60,13 @@ func (l learners) of(id uuid.UUID) *learnerFacts {
 func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 	q, p := c.q, c.plan
 	const times = `first_run_at, last_run_at, last_run_id, coalesce(last_run_failed, false)`
-	sql := `select learner_id, substring(days from $2 for $3), ` + times + `, first_completed_at from ops.active_learners where zone = $1`
+	sql := `select learner_id, substring(days from $2 for $3), ` + times + `, first_completed_at, completed_days from ops.active_learners where zone = $1`
 	args := []any{p.zone, numberOf(p.first) + 1, len(p.starts) - 1}
 	if c.members != nil {
 		sql = `
-			select learner_id, substring(days from $2 for $3), ` + times + `, null::timestamptz from ops.active_members where zone = $1 and team_id = any ($4)
+			select learner_id, substring(days from $2 for $3), ` + times + `, null::timestamptz, null::smallint[] from ops.active_members where zone = $1 and team_id = any ($4)
 			union all
-			select learner_id, substring(learned from $2 for $3), null, null, null, false, first_completed_at from ops.active_learners where zone = $1 and learner_id = any ($5)`
+			select learner_id, substring(learned from $2 for $3), null, null, null, false, first_completed_at, completed_days from ops.active_learners where zone = $1 and learner_id = any ($5)`
 		args = append(args, q.TeamIDs, c.members)
 	}
 	rows, err := tx.Query(ctx, sql, args...)
@@ -73,6 +74,7 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	defer rows.Close()
+	base := p.first.Until(q.FirstDay()) // the period's first day among those looked at
 	var doubtful []uuid.UUID
 	for rows.Next() {
 		// Tens of thousands of rows: reading them field by field is most of the work.
@@ -86,6 +88,11 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 		for i := range days {
 			facts.days[i] |= days[i] & p.counted[i]
 		}
+		row.shorts(7, func(day int) {
+			if day -= numberOf(p.first); day >= base && day < len(p.starts)-1 && p.counted.has(day) {
+				facts.completed++
+			}
+		})
 		firstRun, last, firstLesson := row.time(2), lastRun{row.time(3), row.uuid(4), row.bool(5)}, row.time(6)
 		if p.doubts(firstRun) || p.doubts(last.at) || p.doubts(firstLesson) {
 			doubtful = append(doubtful, id)
@@ -172,8 +179,8 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		       min(at) filter (where finished and at >= $3 and at < $4) as first_lesson,
 		       max(at) filter (where ran and at >= $3 and at < $4) as last_in,
 		       max(at) filter (where ran) as last_at,
-		       (array_agg(id order by at desc, id desc) filter (where ran))[1] as last_id,
-		       coalesce((array_agg(failed order by at desc, id desc) filter (where ran))[1], false) as failed
+		       coalesce(max(id::text || failed::int) filter (where ran), '') as last,
+		       count(*) filter (where finished and at >= $3 and at < $4) as completed
 		from unnest($6::timestamptz[], $7::timestamptz[], $8::uuid[], $9::uuid[]) as span (since, upto, since_id, upto_id), lateral (
 		  select user_id, team_id, created_at as at, true as ran, false as finished, total_cost_usd as cost, unpriced, id, status in ('error', 'interrupted') as failed
 		  from public.prompt_runs
@@ -207,8 +214,8 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		CostBefore                 price.USD
 		FirstRun, FirstLesson      *time.Time
 		LastIn, LastAt             *time.Time
-		LastID                     *uuid.UUID
-		Failed                     bool
+		Last                       string // the run's id, and whether it failed: the highest id is the last one's
+		Completed                  int
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
 	if err != nil {
@@ -221,8 +228,9 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		}
 		earliest(&facts.firstRun, orZero(f.FirstRun), q)
 		earliest(&facts.firstLesson, orZero(f.FirstLesson), q)
-		if f.LastAt != nil {
-			facts.last.update(lastRun{*f.LastAt, *f.LastID, f.Failed})
+		facts.completed += f.Completed
+		if id, failed, ran := cutLast(f.Last); ran {
+			facts.last.update(lastRun{*f.LastAt, id, failed})
 		}
 		spent := Spent{Runs: f.Runs, Cost: f.Cost, Unpriced: f.Unpriced}
 		r.Spent.add(spent)
@@ -233,6 +241,15 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return nil
+}
+
+// cutLast reads a run's id and whether it failed.
+func cutLast(text string) (id uuid.UUID, failed, ran bool) {
+	if len(text) != 37 {
+		return uuid.Nil, false, false
+	}
+	id, err := uuid.Parse(text[:36])
+	return id, text[36] == '1', err == nil
 }
 
 // raw is a row as it came, in Postgres's binary format.
@@ -260,6 +277,13 @@ func (r raw) bits(column int) []byte {
 		return nil
 	}
 	return r[column][4:]
+}
+
+// shorts calls fn with every element of an array of smallints.
+func (r raw) shorts(column int, fn func(int)) {
+	for b := r[column][min(20, len(r[column])):]; len(b) >= 6; b = b[6:] { // after the array's head each has a length
+		fn(int(int16(binary.BigEndian.Uint16(b[4:]))))
+	}
 }
 
 // time is the zero time for null. What comes are microseconds since 2000.

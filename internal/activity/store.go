@@ -102,7 +102,7 @@ func (c *count) read(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
-	for _, read := range []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows, c.readTeamLearners, c.readTeamLessons, c.nameTeams, c.nameLearning} {
+	for _, read := range []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows, c.readTeamLearners, c.readMembers, c.nameTeams, c.nameLearning} {
 		if err := read(ctx, tx); err != nil {
 			return err
 		}
@@ -156,19 +156,14 @@ func (c *count) nameTeams(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	rows, err := tx.Query(ctx, `
-		select t.id, t.name, count(m.user_id) as members
-		from public.teams t
-		left join public.team_members m on m.team_id = t.id
-		where t.id = any ($1)
-		group by t.id, t.name`, ids)
+		select id, name from public.teams where id = any ($1)`, ids)
 	if err != nil {
 		return err
 	}
 	var id uuid.UUID
 	var name string
-	var members int64
-	if _, err := pgx.ForEachRow(rows, []any{&id, &name, &members}, func() error {
-		c.teams[id].Name, c.teams[id].Members = name, members
+	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+		c.teams[id].Name = name
 		return nil
 	}); err != nil {
 		return err

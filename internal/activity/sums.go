@@ -6,9 +6,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/promptcademy/promptops/internal/price"
 )
 
 // teamLearner is a learner who ran something for a team.
@@ -61,42 +58,52 @@ func (c *count) addLessons(at time.Time, started, completed int64) {
 
 // readSums reads what Keeper counted of each team, lesson and template.
 func (c *count) readSums(ctx context.Context, tx pgx.Tx) error {
-	kind := `kind <> 'all' and $4::uuid[] is null`
+	const periods = `
+		from ops.activity_sums
+		where zone = $1 and (whole = 'month' and starts_at = any ($2) or whole = 'day' and starts_at = any ($3)) and kind = `
+	teams := `'team' and $4::uuid[] is null`
 	if c.members != nil {
-		kind = `kind = 'team' and subject_id = any ($4)`
+		teams = `'team' and subject_id = any ($4)`
 	}
 	rows, err := tx.Query(ctx, `
-		select kind, subject_id, sum(runs)::bigint as runs, sum(cost) as cost, sum(unpriced)::bigint as unpriced, max(last_at) as last_at,
-		       sum(started)::bigint as started, sum(completed)::bigint as completed, sum(scored)::bigint as scored, sum(score) as score,
-		       sum(created)::bigint as created, sum(viewed)::bigint as viewed, sum(used)::bigint as used, sum(forked)::bigint as forked, sum(shared)::bigint as shared
-		from ops.activity_sums
-		where zone = $1 and (whole = 'month' and starts_at = any ($2) or whole = 'day' and starts_at = any ($3)) and `+kind+`
-		group by kind, subject_id`, c.plan.zone, c.plan.months, c.plan.days, c.q.TeamIDs)
+		select subject_id, sum(runs)::bigint, sum(cost), sum(unpriced)::bigint, max(last_at)`+periods+teams+`
+		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days, c.q.TeamIDs)
 	if err != nil {
 		return err
 	}
-	type row struct {
-		Kind                                  string
-		SubjectID                             uuid.UUID
-		Runs                                  int64
-		Cost                                  price.USD
-		Unpriced                              int64
-		LastAt                                *time.Time
-		Started, Completed, Scored            int64
-		Score                                 price.USD
-		Created, Viewed, Used, Forked, Shared int64
+	var id uuid.UUID
+	var spent Spent
+	var lastAt time.Time
+	if _, err = pgx.ForEachRow(rows, []any{&id, &spent.Runs, &spent.Cost, &spent.Unpriced, &lastAt}, func() error {
+		c.team(id).addRuns(spent, lastAt)
+		return nil
+	}); err != nil || c.members != nil {
+		return err
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	for _, f := range found {
-		switch f.Kind {
-		case "team":
-			c.team(f.SubjectID).addRuns(Spent{f.Runs, f.Cost, f.Unpriced}, *f.LastAt)
-		case "lesson":
-			c.lesson(f.SubjectID).add(Lesson{Started: f.Started, Completed: f.Completed, Scored: f.Scored, Score: f.Score})
-		case "template":
-			c.template(f.SubjectID).add(Template{Used: f.Used, Viewed: f.Viewed, Forked: f.Forked, Shared: f.Shared, Created: f.Created})
-		}
+	rows, err = tx.Query(ctx, `
+		select subject_id, sum(started)::bigint, sum(completed)::bigint, sum(scored)::bigint, sum(score)`+periods+`'lesson'
+		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days)
+	if err != nil {
+		return err
 	}
+	var l Lesson
+	if _, err = pgx.ForEachRow(rows, []any{&id, &l.Started, &l.Completed, &l.Scored, &l.Score}, func() error {
+		c.lesson(id).add(l)
+		return nil
+	}); err != nil {
+		return err
+	}
+	rows, err = tx.Query(ctx, `
+		select subject_id, sum(used)::bigint, sum(viewed)::bigint, sum(forked)::bigint, sum(shared)::bigint, sum(created)::bigint`+periods+`'template'
+		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days)
+	if err != nil {
+		return err
+	}
+	var t Template
+	_, err = pgx.ForEachRow(rows, []any{&id, &t.Used, &t.Viewed, &t.Forked, &t.Shared, &t.Created}, func() error {
+		c.template(id).add(t)
+		return nil
+	})
 	return err
 }
 
@@ -163,13 +170,14 @@ func (c *count) readTeamLearners(ctx context.Context, tx pgx.Tx) error {
 	if len(c.plan.every) == 0 {
 		return nil
 	}
-	// The days of the period that are counted, from the first bit on.
-	first, last := numberOf(c.q.FirstDay()), numberOf(c.q.LastDay())
-	days := pgtype.Bits{Bytes: make([]byte, last/8+1), Len: int32(last + 1), Valid: true}
-	for day, offset := first, c.plan.first.Until(c.q.FirstDay()); day <= last; day++ {
-		if c.plan.counted.has(offset + day - first) {
-			days.Bytes[day/8] |= 0x80 >> (day % 8)
+	var days []int16 // of the period that are counted, from the period's first one on
+	for i, base := 0, c.plan.first.Until(c.q.FirstDay()); i < len(c.report.Days); i++ {
+		if c.plan.counted.has(base + i) {
+			days = append(days, int16(i))
 		}
+	}
+	if len(days) == 0 {
+		return nil
 	}
 	teams, learners := make([]uuid.UUID, len(c.ran)), make([]uuid.UUID, len(c.ran))
 	for i, pair := range c.ran {
@@ -180,9 +188,9 @@ func (c *count) readTeamLearners(ctx context.Context, tx pgx.Tx) error {
 		from ops.active_members
 		where zone = $1 and ($2::uuid[] is null or team_id = any ($2))
 		  and last_run_at >= $3
-		  and days <> ops.without_days(days, $4)
+		  and bit_count(substring(days from $7 for length($4::varbit)) & substring($4 from 1 for length(substring(days from $7 for length($4))))) > 0
 		  and (team_id, learner_id) not in (select * from unnest($5::uuid[], $6::uuid[]))
-		group by team_id`, c.plan.zone, c.q.TeamIDs, c.q.From, days, teams, learners)
+		group by team_id`, c.plan.zone, c.q.TeamIDs, c.q.From, bitsOf(days), teams, learners, numberOf(c.q.FirstDay())+1)
 	if err != nil {
 		return err
 	}
@@ -195,26 +203,27 @@ func (c *count) readTeamLearners(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// readTeamLessons counts the lessons that the present members of teams completed.
-func (c *count) readTeamLessons(ctx context.Context, tx pgx.Tx) error {
-	ids := make([]uuid.UUID, 0, len(c.teams))
-	for id := range c.teams {
-		ids = append(ids, id)
-	}
-	rows, err := tx.Query(ctx, `
-		select m.team_id, count(*)
-		from public.user_progress p
-		join public.team_members m on m.user_id = p.user_id
-		where p.completed_at >= $1 and p.completed_at < $2 and m.team_id = any ($3)
-		group by m.team_id`, c.q.From, c.q.To, ids)
+// readMembers counts the present members of each team, and the lessons that they
+// completed.
+func (c *count) readMembers(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `select team_id, user_id from public.team_members where $1::uuid[] is null or team_id = any ($1)`, c.q.TeamIDs)
 	if err != nil {
 		return err
 	}
-	var id uuid.UUID
-	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &n}, func() error {
-		c.team(id).Completed = n
-		return nil
-	})
-	return err
+	defer rows.Close()
+	for rows.Next() {
+		row, err := rawRow(rows)
+		if err != nil {
+			return err
+		}
+		team := c.teams[row.uuid(0)]
+		if team == nil {
+			continue
+		}
+		team.Members++
+		if l := c.learners[row.uuid(1)]; l != nil {
+			team.Completed += int64(l.completed)
+		}
+	}
+	return rows.Err()
 }
