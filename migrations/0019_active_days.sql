@@ -31,6 +31,7 @@ create table ops.active_learners (
   last_run_failed    boolean,
   first_completed_at timestamptz,          -- a lesson
   completed_days     smallint[] not null,  -- the day of each lesson completed, by its place in days
+  round              bigint not null,      -- in which it was last changed
   primary key (zone, learner_id)
 ) with (fillfactor = 80);
 
@@ -44,8 +45,20 @@ create table ops.active_members (
   last_run_at     timestamptz,
   last_run_id     uuid,
   last_run_failed boolean,
+  round           bigint not null,
   primary key (zone, team_id, learner_id)
 ) with (fillfactor = 80);
+
+-- What changed since a round is all that a node has to read which knows what was
+-- before. A new epoch is when all was dropped.
+create index active_learners_round_idx on ops.active_learners (zone, round);
+create index active_members_round_idx on ops.active_members (zone, round);
+create table ops.activity_round (
+  only_row boolean primary key default true check (only_row),
+  epoch    uuid not null default gen_random_uuid(),
+  round    bigint not null default 0
+);
+insert into ops.activity_round default values;
 
 create table ops.activity_sums (
   zone       text not null,
@@ -141,6 +154,7 @@ begin
   delete from ops.activity_periods;
   delete from ops.active_learners;
   delete from ops.active_members;
+  update ops.activity_round set epoch = gen_random_uuid();
   return null;
 end
 $$;
@@ -197,4 +211,4 @@ drop trigger mark_activity_update on public.prompt_runs;
 drop trigger mark_activity_insert on public.prompt_runs;
 drop function ops.forget_activity(), ops.mark_progress(), ops.mark_run(), ops.mark_activity(timestamptz[]),
   ops.without_days(bit varying, bit varying), ops.join_days(bit varying, bit varying);
-drop table ops.activity_horizon, ops.activity_marks, ops.activity_sums, ops.active_members, ops.active_learners, ops.activity_periods;
+drop table ops.activity_round, ops.activity_horizon, ops.activity_marks, ops.activity_sums, ops.active_members, ops.active_learners, ops.activity_periods;

@@ -92,7 +92,8 @@ func (k *Keeper) Rebuild(ctx context.Context) (days int, err error) {
 		_, err := tx.Exec(ctx, `
 			with mine as materialized (select pg_advisory_xact_lock(hashtext('ops.active_learners'))),
 			periods as (delete from ops.activity_periods where exists (select from mine)),
-			members as (delete from ops.active_members where exists (select from mine))
+			members as (delete from ops.active_members where exists (select from mine)),
+			epoch as (update ops.activity_round set epoch = gen_random_uuid() where exists (select from mine))
 			delete from ops.active_learners where exists (select from mine)`)
 		return err
 	})
@@ -146,6 +147,9 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	}
 	horizon, err := k.horizon(ctx, tx)
 	if err != nil || horizon.IsZero() {
+		return waiting, err
+	}
+	if _, err := tx.Exec(ctx, `update ops.activity_round set round = round + 1`); err != nil {
 		return waiting, err
 	}
 	if err := dropMarked(ctx, tx, horizon); err != nil {
@@ -207,6 +211,8 @@ func (k *Keeper) horizon(ctx context.Context, tx pgx.Tx) (time.Time, error) {
 	return known.Add(-k.fresh), nil
 }
 
+const thisRound = `(select round from ops.activity_round)`
+
 // dropMarked drops the days in which something changed, and the marks. Times of
 // first and last runs that may have changed are looked up again.
 func dropMarked(ctx context.Context, tx pgx.Tx, horizon time.Time) error {
@@ -249,10 +255,10 @@ func dropMarked(ctx context.Context, tx pgx.Tx, horizon time.Time) error {
 			with learners as (
 			  update ops.active_learners
 			  set days = ops.without_days(days, $2), learned = ops.without_days(learned, $2),
-			      completed_days = array(select day from unnest(completed_days) day where day <> all ($3))
+			      completed_days = array(select day from unnest(completed_days) day where day <> all ($3)), round = `+thisRound+`
 			  where zone = $1 and days <> ops.without_days(days, $2)
 			)
-			update ops.active_members set days = ops.without_days(days, $2) where zone = $1 and days <> ops.without_days(days, $2)`,
+			update ops.active_members set days = ops.without_days(days, $2), round = `+thisRound+` where zone = $1 and days <> ops.without_days(days, $2)`,
 			d.Zone, bitsOf(days), days); err != nil {
 			return err
 		}
@@ -275,14 +281,14 @@ func lookUpAgain(ctx context.Context, tx pgx.Tx, slots []time.Time, horizon time
 		update ops.active_learners a
 		set first_run_at = (select min(created_at) from public.prompt_runs where user_id = a.learner_id and created_at < $2),
 		    (last_run_at, last_run_id, last_run_failed) = `+last("")+`,
-		    first_completed_at = (select min(completed_at) from public.user_progress where user_id = a.learner_id and completed_at < $2)
+		    first_completed_at = (select min(completed_at) from public.user_progress where user_id = a.learner_id and completed_at < $2), round = `+thisRound+`
 		where `+doubtful+` or date_bin('15 minutes', a.first_completed_at, 'epoch') = any ($1))`, slots, horizon); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `
 		update ops.active_members a
 		set first_run_at = (select min(created_at) from public.prompt_runs where user_id = a.learner_id and team_id = a.team_id and created_at < $2),
-		    (last_run_at, last_run_id, last_run_failed) = `+last(` and run.team_id = a.team_id`)+`
+		    (last_run_at, last_run_id, last_run_failed) = `+last(` and run.team_id = a.team_id`)+`, round = `+thisRound+`
 		where `+doubtful+`)`, slots, horizon)
 	return err
 }
@@ -446,26 +452,26 @@ func countStretch(ctx context.Context, tx pgx.Tx, zone *time.Location, days []st
 		  select user_id, bit_or(set_bit($7::"bit", $8 + day, 1)), null, null, null, bit_or(set_bit($7::"bit", $8 + day, 1)), min(at), array_agg(($8 + day)::smallint)
 		  from completed group by user_id
 		)
-		insert into ops.active_learners as a (zone, learner_id, days, learned, first_run_at, last_run_at, last_run_id, last_run_failed, first_completed_at, completed_days)
+		insert into ops.active_learners as a (zone, learner_id, days, learned, first_run_at, last_run_at, last_run_id, last_run_failed, first_completed_at, completed_days, round)
 		select $6, user_id, bit_or(days), coalesce(bit_or(learned), ''), min(first_run_at), max(last_run_at), left(max(last), 36)::uuid, right(max(last), 1) = '1',
-		       min(first_completed_at), coalesce(max(completed_days), '{}')
+		       min(first_completed_at), coalesce(max(completed_days), '{}'), `+thisRound+`
 		from did
 		group by user_id
 		on conflict (zone, learner_id) do update
 		set days = ops.join_days(a.days, excluded.days), learned = ops.join_days(a.learned, excluded.learned),`+keepLast+`,
-		    first_completed_at = least(a.first_completed_at, excluded.first_completed_at), completed_days = a.completed_days || excluded.completed_days`, args...); err != nil {
+		    first_completed_at = least(a.first_completed_at, excluded.first_completed_at), completed_days = a.completed_days || excluded.completed_days, round = excluded.round`, args...); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `
 		with `+deeds+`
-		insert into ops.active_members as a (zone, team_id, learner_id, days, first_run_at, last_run_at, last_run_id, last_run_failed)
+		insert into ops.active_members as a (zone, team_id, learner_id, days, first_run_at, last_run_at, last_run_id, last_run_failed, round)
 		select $6, team_id, user_id, bit_or(set_bit($7::"bit", $8 + day, 1)), min(at), max(at),
-		       left(max(id::text || failed::int), 36)::uuid, right(max(id::text || failed::int), 1) = '1'
+		       left(max(id::text || failed::int), 36)::uuid, right(max(id::text || failed::int), 1) = '1', `+thisRound+`
 		from runs
 		where team_id is not null
 		group by team_id, user_id
 		on conflict (zone, team_id, learner_id) do update
-		set days = ops.join_days(a.days, excluded.days),`+keepLast, args...); err != nil {
+		set days = ops.join_days(a.days, excluded.days), round = excluded.round,`+keepLast, args...); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `

@@ -58,55 +58,79 @@ func (l learners) of(id uuid.UUID) *learnerFacts {
 // readCounted reads of each learner what Keeper counted. Whose times cannot be
 // trusted, because something of theirs has just changed, is looked up.
 func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
-	q, p := c.q, c.plan
-	const times = `first_run_at, last_run_at, last_run_id, coalesce(last_run_failed, false)`
-	sql := `select learner_id, substring(days from $2 for $3), ` + times + `, first_completed_at, completed_days from ops.active_learners where zone = $1`
-	args := []any{p.zone, numberOf(p.first) + 1, len(p.starts) - 1}
-	if c.members != nil {
-		sql = `
-			select learner_id, substring(days from $2 for $3), ` + times + `, null::timestamptz, null::smallint[] from ops.active_members where zone = $1 and team_id = any ($4)
-			union all
-			select learner_id, substring(learned from $2 for $3), null, null, null, false, first_completed_at, completed_days from ops.active_learners where zone = $1 and learner_id = any ($5)`
-		args = append(args, q.TeamIDs, c.members)
-	}
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	base := p.first.Until(q.FirstDay()) // the period's first day among those looked at
 	var doubtful []uuid.UUID
-	for rows.Next() {
-		// Tens of thousands of rows: reading them field by field is most of the work.
-		row, err := rawRow(rows)
-		if err != nil {
-			return err
-		}
-		id := row.uuid(0)
-		facts := c.learners.of(id)
-		days := setOf(row.bits(1))
-		for i := range days {
-			facts.days[i] |= days[i] & p.counted[i]
-		}
-		row.shorts(7, func(day int) {
-			if day -= numberOf(p.first); day >= base && day < len(p.starts)-1 && p.counted.has(day) {
-				facts.completed++
+	if err := c.ledger.open(ctx, tx, c.plan.zone, func(b *book) {
+		if c.members == nil {
+			c.learners = make(learners, len(b.learners)*5/4)
+			facts := make([]learnerFacts, len(b.learners))
+			for id, e := range b.learners {
+				c.learners[id] = &facts[0]
+				if !c.take(&facts[0], e, e.days) {
+					doubtful = append(doubtful, id)
+				}
+				facts = facts[1:]
 			}
-		})
-		firstRun, last, firstLesson := row.time(2), lastRun{row.time(3), row.uuid(4), row.bool(5)}, row.time(6)
-		if p.doubts(firstRun) || p.doubts(last.at) || p.doubts(firstLesson) {
-			doubtful = append(doubtful, id)
-			continue
+		} else {
+			for _, id := range c.members {
+				if e := b.learners[id]; e != nil && !c.take(c.learners.of(id), &entry{firstLesson: e.firstLesson, completed: e.completed}, e.learned) {
+					doubtful = append(doubtful, id)
+				}
+			}
+			for _, team := range c.q.TeamIDs {
+				for id, e := range b.members[team] {
+					if !c.take(c.learners.of(id), e, e.days) {
+						doubtful = append(doubtful, id)
+					}
+				}
+			}
 		}
-		facts.before = facts.before || !firstRun.IsZero() && firstRun.Before(q.From) || !firstLesson.IsZero() && firstLesson.Before(q.From)
-		earliest(&facts.firstRun, firstRun, q)
-		earliest(&facts.firstLesson, firstLesson, q)
-		facts.last.update(last)
-	}
-	if err := rows.Err(); err != nil || len(doubtful) == 0 {
+		c.countTeamLearners(b)
+	}); err != nil || len(doubtful) == 0 {
 		return err
 	}
 	return c.lookUp(ctx, tx, doubtful)
+}
+
+// take adds what was counted of a learner; sure says whether the times are right.
+func (c *count) take(facts *learnerFacts, e *entry, words []uint64) (sure bool) {
+	q, p := c.q, &c.plan
+	number := numberOf(p.first)
+	days := from(words, number)
+	for i := range days {
+		facts.days[i] |= days[i] & p.counted[i]
+	}
+	for _, day := range e.completed {
+		if i := int(day) - number; i >= c.base && i < len(p.starts)-1 && p.counted.has(i) {
+			facts.completed++
+		}
+	}
+	if p.doubts(e.firstRun) || p.doubts(e.last.at) || p.doubts(e.firstLesson) {
+		return false
+	}
+	facts.before = facts.before || !e.firstRun.IsZero() && e.firstRun.Before(q.From) || !e.firstLesson.IsZero() && e.firstLesson.Before(q.From)
+	earliest(&facts.firstRun, e.firstRun, q)
+	earliest(&facts.firstLesson, e.firstLesson, q)
+	facts.last.update(e.last)
+	return true
+}
+
+// countTeamLearners counts who ran something for each team on the days that are
+// counted. Who is in the rows that are read besides is added by readTeamLearners.
+func (c *count) countTeamLearners(b *book) {
+	for team, members := range b.members {
+		if c.members != nil && !slices.Contains(c.q.TeamIDs, team) {
+			continue
+		}
+		for id, e := range members {
+			days := from(e.days, numberOf(c.plan.first))
+			for i := range days {
+				days[i] &= c.plan.counted[i]
+			}
+			if days.any(c.base, len(c.plan.starts)-2) {
+				c.team(team).active[id] = true
+			}
+		}
+	}
 }
 
 // doubts says whether a time is in a quarter of an hour in which something has just
@@ -237,7 +261,7 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		r.Before.Spent.add(Spent{Runs: f.RunsBefore, Cost: f.CostBefore, Unpriced: f.UnpricedBefore})
 		if f.TeamID != nil && f.Runs > 0 {
 			c.team(*f.TeamID).addRuns(spent, *f.LastIn)
-			c.ran = append(c.ran, teamLearner{*f.TeamID, f.UserID})
+			c.team(*f.TeamID).active[f.UserID] = true
 		}
 	}
 	return nil
@@ -255,13 +279,19 @@ func cutLast(text string) (id uuid.UUID, failed, ran bool) {
 // raw is a row as it came, in Postgres's binary format.
 type raw [][]byte
 
-func rawRow(rows pgx.Rows) (raw, error) {
-	for _, field := range rows.FieldDescriptions() {
-		if field.Format != pgtype.BinaryFormatCode {
-			return nil, fmt.Errorf("column %s did not come in the binary format", field.Name)
+// eachRaw calls fn with every row. There are tens of thousands: reading them field by
+// field in the usual way is most of the work.
+func eachRaw(rows pgx.Rows, fn func(raw)) error {
+	defer rows.Close()
+	for rows.Next() {
+		for _, field := range rows.FieldDescriptions() {
+			if field.Format != pgtype.BinaryFormatCode {
+				return fmt.Errorf("column %s did not come in the binary format", field.Name)
+			}
 		}
+		fn(rows.RawValues())
 	}
-	return rows.RawValues(), nil
+	return rows.Err()
 }
 
 func (r raw) uuid(column int) (id uuid.UUID) {
@@ -279,11 +309,12 @@ func (r raw) bits(column int) []byte {
 	return r[column][4:]
 }
 
-// shorts calls fn with every element of an array of smallints.
-func (r raw) shorts(column int, fn func(int)) {
+// shorts reads an array of smallints.
+func (r raw) shorts(column int) (all []int16) {
 	for b := r[column][min(20, len(r[column])):]; len(b) >= 6; b = b[6:] { // after the array's head each has a length
-		fn(int(int16(binary.BigEndian.Uint16(b[4:]))))
+		all = append(all, int16(binary.BigEndian.Uint16(b[4:])))
 	}
+	return all
 }
 
 // time is the zero time for null. What comes are microseconds since 2000.

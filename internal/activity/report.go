@@ -211,7 +211,7 @@ func (s *daySet) any(first, last int) bool {
 	return false
 }
 
-// setOf reads a bit string, whose first bit is the first day.
+// setOf reads a bit string, whose first bit is the first of the days looked at.
 func setOf(b []byte) (s daySet) {
 	for i, eight := range b[:min(len(b), horizon/8)] {
 		s[i/8] |= uint64(bits.Reverse8(eight)) << (i % 8 * 8)
@@ -248,8 +248,7 @@ func (c *count) dayOf(at time.Time) int {
 // finish fills in everything that depends on who was active when.
 func (c *count) finish(now time.Time) {
 	r := c.report
-	base := c.plan.first.Until(c.q.FirstDay()) // the period's first day among those looked at
-	end := base + len(r.Days)
+	base, end := c.base, c.base+len(r.Days)
 	r.Active, r.Before.Active = c.active(base, end), c.active(base-len(r.Days), base)
 	r.PerDay, r.Monthly = c.month(end)
 	r.Before.PerDay, r.Before.Monthly = c.month(base)

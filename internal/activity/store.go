@@ -18,13 +18,16 @@ import (
 type Store struct {
 	reader postgres.Reader
 	all    postgres.Reader // of accounts, by ids that the other one found: no policy lets a learner see them
+	ledger *ledger
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader} }
+func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader, &ledger{}} }
 
 // As returns a Store that sees what row-level security lets the learner see.
-func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID), s.all} }
+func (s *Store) As(learnerID uuid.UUID) *Store {
+	return &Store{s.reader.As(learnerID), s.all, s.ledger}
+}
 
 // mostQuiet and mostTemplates are how many of them a Report lists.
 const (
@@ -53,20 +56,24 @@ type count struct {
 	members   []uuid.UUID // of the teams asked for; nil: everybody
 	learners  learners
 	signUps   []signUp
-	teams     map[uuid.UUID]*Team
+	teams     map[uuid.UUID]*teamCount
 	lessons   map[uuid.UUID]*Lesson
 	templates map[uuid.UUID]*Template
-	ran       []teamLearner // by the rows that were read
+	ledger    *ledger
+	base      int // the period's first day among those that are looked at
 	report    *Report
 }
 
 func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, error) {
 	c := count{
-		q: q, learners: learners{}, teams: map[uuid.UUID]*Team{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
-		report: &Report{Days: daysOf(q)},
+		q: q, learners: learners{}, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
+		ledger: s.ledger, report: &Report{Days: daysOf(q)},
+	}
+	if s.reader.Learner() != nil && q.TeamIDs == nil {
+		c.q.TeamIDs = []uuid.UUID{} // nobody is a lead of everybody
 	}
 	err := s.reader.Read(ctx, func(tx pgx.Tx) (err error) {
-		if c.members, err = readMembers(ctx, tx, q); err != nil {
+		if c.members, err = readMembers(ctx, tx, c.q); err != nil {
 			return err
 		}
 		c.plan = planRows(q)
@@ -75,6 +82,7 @@ func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, err
 				return err
 			}
 		}
+		c.base = c.plan.first.Until(q.FirstDay())
 		return c.read(ctx, tx)
 	})
 	if err != nil {
@@ -102,7 +110,7 @@ func (c *count) read(ctx context.Context, tx pgx.Tx) error {
 			}
 		}
 	}
-	for _, read := range []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows, c.readTeamLearners, c.readMembers, c.nameTeams, c.nameLearning} {
+	for _, read := range []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows, c.readMembers, c.nameTeams, c.nameLearning} {
 		if err := read(ctx, tx); err != nil {
 			return err
 		}
@@ -126,9 +134,15 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 	return members, err
 }
 
-func (c *count) team(id uuid.UUID) *Team {
+// teamCount is a Team that is being counted.
+type teamCount struct {
+	Team
+	active map[uuid.UUID]bool
+}
+
+func (c *count) team(id uuid.UUID) *teamCount {
 	if c.teams[id] == nil {
-		c.teams[id] = &Team{ID: id}
+		c.teams[id] = &teamCount{Team{ID: id}, map[uuid.UUID]bool{}}
 	}
 	return c.teams[id]
 }
@@ -169,7 +183,9 @@ func (c *count) nameTeams(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	for _, id := range ids {
-		c.report.Teams = append(c.report.Teams, *c.teams[id])
+		team := c.teams[id]
+		team.Active = len(team.active)
+		c.report.Teams = append(c.report.Teams, team.Team)
 	}
 	sortTeams(c.report.Teams)
 	return nil
@@ -246,21 +262,15 @@ func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
 	var unsure []uuid.UUID
-	for rows.Next() {
-		row, err := rawRow(rows)
-		if err != nil {
-			return err
-		}
+	if err := eachRaw(rows, func(row raw) {
 		s := signUp{ID: row.uuid(0), CreatedAt: row.time(1), FirstKey: row.time(2)}
 		c.signUps = append(c.signUps, s)
 		// Who did something before the period and signed up in it is rare, but can be.
 		if l := c.learners[s.ID]; l != nil && l.before && !s.CreatedAt.Before(c.q.From) {
 			unsure = append(unsure, s.ID)
 		}
-	}
-	if err := rows.Err(); err != nil || len(unsure) == 0 {
+	}); err != nil || len(unsure) == 0 {
 		return err
 	}
 	return c.lookUp(ctx, tx, unsure)

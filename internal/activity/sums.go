@@ -8,9 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// teamLearner is a learner who ran something for a team.
-type teamLearner struct{ team, learner uuid.UUID }
-
 // readDaySums reads what Keeper counted of runs and lessons on each day, of
 // everybody, or of runs for the teams asked for.
 func (c *count) readDaySums(ctx context.Context, tx pgx.Tx) error {
@@ -161,48 +158,6 @@ func (c *count) readLearningRows(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// readTeamLearners counts who was active for each team: in what is counted, and in
-// the rows that were read.
-func (c *count) readTeamLearners(ctx context.Context, tx pgx.Tx) error {
-	for _, pair := range c.ran {
-		c.team(pair.team).Active++
-	}
-	if len(c.plan.every) == 0 {
-		return nil
-	}
-	var days []int16 // of the period that are counted, from the period's first one on
-	for i, base := 0, c.plan.first.Until(c.q.FirstDay()); i < len(c.report.Days); i++ {
-		if c.plan.counted.has(base + i) {
-			days = append(days, int16(i))
-		}
-	}
-	if len(days) == 0 {
-		return nil
-	}
-	teams, learners := make([]uuid.UUID, len(c.ran)), make([]uuid.UUID, len(c.ran))
-	for i, pair := range c.ran {
-		teams[i], learners[i] = pair.team, pair.learner
-	}
-	rows, err := tx.Query(ctx, `
-		select team_id, count(*)
-		from ops.active_members
-		where zone = $1 and ($2::uuid[] is null or team_id = any ($2))
-		  and last_run_at >= $3
-		  and bit_count(substring(days from $7 for length($4::varbit)) & substring($4 from 1 for length(substring(days from $7 for length($4))))) > 0
-		  and (team_id, learner_id) not in (select * from unnest($5::uuid[], $6::uuid[]))
-		group by team_id`, c.plan.zone, c.q.TeamIDs, c.q.From, bitsOf(days), teams, learners, numberOf(c.q.FirstDay())+1)
-	if err != nil {
-		return err
-	}
-	var id uuid.UUID
-	var n int
-	_, err = pgx.ForEachRow(rows, []any{&id, &n}, func() error {
-		c.team(id).Active += n
-		return nil
-	})
-	return err
-}
-
 // readMembers counts the present members of each team, and the lessons that they
 // completed.
 func (c *count) readMembers(ctx context.Context, tx pgx.Tx) error {
@@ -210,20 +165,14 @@ func (c *count) readMembers(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		row, err := rawRow(rows)
-		if err != nil {
-			return err
-		}
+	return eachRaw(rows, func(row raw) {
 		team := c.teams[row.uuid(0)]
 		if team == nil {
-			continue
+			return
 		}
 		team.Members++
 		if l := c.learners[row.uuid(1)]; l != nil {
 			team.Completed += int64(l.completed)
 		}
-	}
-	return rows.Err()
+	})
 }
