@@ -8,10 +8,11 @@
 
 -- +goose Up
 -- What has been counted of a zone: a day from its beginning until ends_at, which
--- for today moves on every minute, or a month of which every day is counted.
+-- for today moves on every minute, or a week (from Monday on) or month of which every
+-- day is counted.
 create table ops.activity_periods (
   zone      text not null,
-  whole     text not null check (whole in ('day', 'month')),
+  whole     text not null check (whole in ('day', 'week', 'month')),
   starts_at timestamptz not null,
   ends_at   timestamptz not null,
   primary key (zone, whole, starts_at)

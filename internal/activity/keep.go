@@ -179,7 +179,7 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 		if len(todo) == daysAtOnce {
 			return more, nil
 		}
-		if err := countMonths(ctx, tx, zone, horizon); err != nil {
+		if err := countWholes(ctx, tx, zone, horizon); err != nil {
 			return waiting, err
 		}
 	}
@@ -506,56 +506,64 @@ func countStretch(ctx context.Context, tx pgx.Tx, zone *time.Location, days []st
 	return err
 }
 
-// countMonths sums the months of which every day is counted.
-func countMonths(ctx context.Context, tx pgx.Tx, zone *time.Location, horizon time.Time) error {
-	rows, err := tx.Query(ctx, `select starts_at, ends_at, whole = 'month' as month from ops.activity_periods where zone = $1`, zone.String())
+// wholes are what days are summed to: how they are called in activity_periods, and
+// where the one begins in which a day is.
+func wholes() map[string]func(period.Day) period.Day {
+	return map[string]func(period.Day) period.Day{"month": monthOf, "week": period.Day.Monday}
+}
+
+// countWholes sums the months and weeks of which every day is counted.
+func countWholes(ctx context.Context, tx pgx.Tx, zone *time.Location, horizon time.Time) error {
+	rows, err := tx.Query(ctx, `select starts_at, ends_at, whole from ops.activity_periods where zone = $1`, zone.String())
 	if err != nil {
 		return err
 	}
 	type row struct {
 		StartsAt, EndsAt time.Time
-		Month            bool
+		Whole            string
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
 	if err != nil {
 		return err
 	}
-	whole, months := map[int64]bool{}, map[int64]bool{}
-	oldest := horizon
+	ends, oldest := map[string]map[int64]time.Time{"day": {}, "week": {}, "month": {}}, horizon
 	for _, p := range found {
-		if p.Month {
-			months[p.StartsAt.Unix()] = true
-			continue
-		}
-		whole[p.StartsAt.Unix()] = p.EndsAt.Equal(period.DayOf(p.StartsAt, zone).Plus(1).Start(zone))
+		ends[p.Whole][p.StartsAt.Unix()] = p.EndsAt
 		if p.StartsAt.Before(oldest) {
 			oldest = p.StartsAt
 		}
 	}
-	for month := monthOf(monthOf(period.DayOf(horizon, zone)).Plus(-1)); !month.Start(zone).Before(oldest); month = monthOf(month.Plus(-1)) {
-		from, to := month.Start(zone), monthOf(month.Plus(31)).Start(zone)
-		complete := !months[from.Unix()]
-		for day := month; complete && day.Start(zone).Before(to); day = day.Plus(1) {
-			complete = whole[day.Start(zone).Unix()]
-		}
-		if !complete {
-			continue
-		}
-		if _, err := tx.Exec(ctx, `
-			insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ($1, 'month', $2, $3)`, zone.String(), from, to); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `
-			insert into ops.activity_sums (zone, whole, starts_at, kind, subject_id, runs, unpriced, cost, last_at, started, completed, scored, score, created, viewed, used, forked, shared)
-			select zone, 'month', $2::timestamptz, kind, subject_id, sum(runs), sum(unpriced), sum(cost), max(last_at), sum(started), sum(completed), sum(scored), sum(score),
-			       sum(created), sum(viewed), sum(used), sum(forked), sum(shared)
-			from ops.activity_sums
-			where zone = $1 and whole = 'day' and starts_at >= $2 and starts_at < $3
-			group by zone, kind, subject_id`, zone.String(), from, to); err != nil {
-			return err
+	for whole, begin := range wholes() {
+		last := begin(period.DayOf(horizon, zone))
+		for first := begin(last.Plus(-1)); !first.Start(zone).Before(oldest); last, first = first, begin(first.Plus(-1)) {
+			_, done := ends[whole][first.Start(zone).Unix()]
+			for day := first; !done && day.Until(last) > 0; day = day.Plus(1) {
+				done = !ends["day"][day.Start(zone).Unix()].Equal(day.Plus(1).Start(zone))
+			}
+			if done {
+				continue
+			}
+			if err := countWhole(ctx, tx, zone, whole, first.Start(zone), last.Start(zone)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func countWhole(ctx context.Context, tx pgx.Tx, zone *time.Location, whole string, from, to time.Time) error {
+	if _, err := tx.Exec(ctx, `
+		insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ($1, $2, $3, $4)`, zone.String(), whole, from, to); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `
+		insert into ops.activity_sums (zone, whole, starts_at, kind, subject_id, runs, unpriced, cost, last_at, started, completed, scored, score, created, viewed, used, forked, shared)
+		select zone, $2, $3::timestamptz, kind, subject_id, sum(runs), sum(unpriced), sum(cost), max(last_at), sum(started), sum(completed), sum(scored), sum(score),
+		       sum(created), sum(viewed), sum(used), sum(forked), sum(shared)
+		from ops.activity_sums
+		where zone = $1 and whole = 'day' and starts_at >= $3 and starts_at < $4
+		group by zone, kind, subject_id`, zone.String(), whole, from, to)
+	return err
 }
 
 // firstID is where the ids of runs of a millisecond begin. An instant within a

@@ -61,14 +61,14 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 	var doubtful []uuid.UUID
 	if err := c.ledger.open(ctx, tx, c.plan.zone, func(b *book) {
 		if c.members == nil {
-			c.learners = make(learners, len(b.learners)*5/4)
 			facts := make([]learnerFacts, len(b.learners))
 			for id, e := range b.learners {
-				c.learners[id] = &facts[0]
-				if !c.take(&facts[0], e, e.days) {
+				if c.learners[id] == nil {
+					c.learners[id], facts = &facts[0], facts[1:]
+				}
+				if !c.take(c.learners[id], e, e.days) {
 					doubtful = append(doubtful, id)
 				}
-				facts = facts[1:]
 			}
 		} else {
 			for _, id := range c.members {
@@ -115,21 +115,35 @@ func (c *count) take(facts *learnerFacts, e *entry, words []uint64) (sure bool) 
 }
 
 // countTeamLearners counts who ran something for each team on the days that are
-// counted. Who is in the rows that are read besides is added by readTeamLearners.
+// counted, beside those whom the rows named.
 func (c *count) countTeamLearners(b *book) {
-	for team, members := range b.members {
-		if c.members != nil && !slices.Contains(c.q.TeamIDs, team) {
-			continue
+	number := numberOf(c.plan.first)
+	count := func(id uuid.UUID, members map[uuid.UUID]*entry) {
+		n, named := 0, map[uuid.UUID]bool(nil)
+		if team := c.teams[id]; team != nil {
+			named = team.active
 		}
-		for id, e := range members {
-			days := from(e.days, numberOf(c.plan.first))
+		for learner, e := range members {
+			days := from(e.days, number)
 			for i := range days {
 				days[i] &= c.plan.counted[i]
 			}
-			if days.any(c.base, len(c.plan.starts)-2) {
-				c.team(team).active[id] = true
+			if days.any(c.base, len(c.plan.starts)-2) && !named[learner] {
+				n++
 			}
 		}
+		if n > 0 {
+			c.team(id).Active += n
+		}
+	}
+	if c.members == nil {
+		for id, members := range b.members {
+			count(id, members)
+		}
+		return
+	}
+	for _, id := range c.q.TeamIDs {
+		count(id, b.members[id])
 	}
 }
 

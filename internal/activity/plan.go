@@ -16,14 +16,13 @@ import (
 // it was made.
 type plan struct {
 	zone     string
-	first    period.Day  // of the days that are looked at
-	starts   []time.Time // of those days, and the end of the last one
-	counted  daySet      // the days that are taken from what is counted, at least their beginning
-	months   []time.Time // of the period, counted as a whole
-	days     []time.Time // of the period, counted and in no such month
-	every    []time.Time // days of the period and of the one before it that are counted
-	from, to []time.Time // rows to read; the last ones have no end
-	marked   []time.Time // quarters of an hour in which something has just changed
+	first    period.Day     // of the days that are looked at
+	starts   []time.Time    // of those days, and the end of the last one
+	counted  daySet         // the days that are taken from what is counted, at least their beginning
+	sums     [3][]time.Time // the months, weeks and days of the period whose sums are taken
+	every    []time.Time    // days of the period and of the one before it that are counted
+	from, to []time.Time    // rows to read; the last ones have no end
+	marked   []time.Time    // quarters of an hour in which something has just changed
 }
 
 // endOfTime is later than everything.
@@ -65,25 +64,36 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 		return plan{}, err
 	}
 	counted := map[int64]time.Time{} // until when, by the day's beginning
+	whole := map[string]map[int64]bool{"month": {}, "week": {}}
 	before, _ := q.before()
 	for _, f := range found {
-		if p.isMarked(f.StartsAt, f.EndsAt) {
-			continue
-		}
-		if f.Whole == "month" {
-			if !f.StartsAt.Before(q.From) && !f.EndsAt.After(q.To) {
-				p.months = append(p.months, f.StartsAt)
+		switch {
+		case p.isMarked(f.StartsAt, f.EndsAt):
+		case f.Whole == "day":
+			counted[f.StartsAt.Unix()] = f.EndsAt
+			if !f.StartsAt.Before(before) && f.StartsAt.Before(q.To) {
+				p.every = append(p.every, f.StartsAt)
 			}
-			continue
-		}
-		counted[f.StartsAt.Unix()] = f.EndsAt
-		if !f.StartsAt.Before(before) && f.StartsAt.Before(q.To) {
-			p.every = append(p.every, f.StartsAt)
+		case !f.StartsAt.Before(q.From) && !f.EndsAt.After(q.To):
+			whole[f.Whole][f.StartsAt.Unix()] = true
 		}
 	}
-	p.days = slices.DeleteFunc(slices.Clone(p.every), func(at time.Time) bool {
-		return at.Before(q.From) || slices.ContainsFunc(p.months, func(month time.Time) bool { return monthOf(period.DayOf(at, q.Zone)).Start(q.Zone).Equal(month) })
-	})
+	// A month rather than its weeks and days, and a week that is in no month rather
+	// than its days.
+	for day := q.FirstDay(); day.Until(q.LastDay()) >= 0; {
+		start := day.Start(q.Zone)
+		switch {
+		case day == monthOf(day) && whole["month"][start.Unix()]:
+			p.sums[0], day = append(p.sums[0], start), monthOf(day.Plus(31))
+		case day == day.Monday() && whole["week"][start.Unix()] && !crossesMonth(day, whole["month"], q.Zone):
+			p.sums[1], day = append(p.sums[1], start), day.Plus(weekDays)
+		default:
+			if _, ok := counted[start.Unix()]; ok {
+				p.sums[2] = append(p.sums[2], start)
+			}
+			day = day.Plus(1)
+		}
+	}
 	p.from, p.to = nil, nil
 	last := later(period.DayOf(now, q.Zone), q.LastDay())
 	for day := p.first; day.Until(last) >= 0; day = day.Plus(1) {
@@ -98,6 +108,12 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 	}
 	p.rows(last.Plus(1).Start(q.Zone), endOfTime())
 	return p, nil
+}
+
+// crossesMonth says whether one of the months begins within a week.
+func crossesMonth(monday period.Day, months map[int64]bool, zone *time.Location) bool {
+	month := monthOf(monday.Plus(weekDays - 1))
+	return monday.Until(month) > 0 && months[month.Start(zone).Unix()]
 }
 
 // isMarked says whether something has just changed in a span of time.

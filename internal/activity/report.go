@@ -281,15 +281,17 @@ func (c *count) active(first, end int) (n int) {
 // month is how many learners were active in the thirty days before end: on a day,
 // on average, and in all.
 func (c *count) month(end int) (perDay float64, all int) {
+	var month daySet
+	for day := max(end-monthDays, 0); day < end; day++ {
+		month.add(day)
+	}
 	visits := 0
 	for _, l := range c.learners {
-		before := visits
-		l.days.each(func(day int) {
-			if day < end && day >= end-monthDays {
-				visits++
-			}
-		})
-		if visits > before {
+		days := 0
+		for i, word := range l.days {
+			days += bits.OnesCount64(word & month[i])
+		}
+		if visits += days; days > 0 {
 			all++
 		}
 	}

@@ -103,14 +103,11 @@ func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, err
 
 // read reads everything but accounts.
 func (c *count) read(ctx context.Context, tx pgx.Tx) error {
-	if len(c.plan.every) > 0 || c.plan.counted != (daySet{}) {
-		for _, read := range []func(context.Context, pgx.Tx) error{c.readCounted, c.readDaySums, c.readSums} {
-			if err := read(ctx, tx); err != nil {
-				return err
-			}
-		}
+	reads := []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows}
+	if c.plan.counted != (daySet{}) {
+		reads = append(reads, c.readCounted, c.readDaySums, c.readSums)
 	}
-	for _, read := range []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows, c.readMembers, c.nameTeams, c.nameLearning} {
+	for _, read := range append(reads, c.readMembers, c.nameTeams, c.nameLearning) {
 		if err := read(ctx, tx); err != nil {
 			return err
 		}
@@ -137,7 +134,7 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 // teamCount is a Team that is being counted.
 type teamCount struct {
 	Team
-	active map[uuid.UUID]bool
+	active map[uuid.UUID]bool // who ran something for it, by the rows; Active has the others
 }
 
 func (c *count) team(id uuid.UUID) *teamCount {
@@ -184,7 +181,7 @@ func (c *count) nameTeams(ctx context.Context, tx pgx.Tx) error {
 	}
 	for _, id := range ids {
 		team := c.teams[id]
-		team.Active = len(team.active)
+		team.Active += len(team.active)
 		c.report.Teams = append(c.report.Teams, team.Team)
 	}
 	sortTeams(c.report.Teams)
@@ -251,20 +248,31 @@ func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 		since = start
 	}
 	rows, err := tx.Query(ctx, `
-		select u.id, u.created_at, k.at
-		from auth.users u
-		left join (
-		  select user_id, min(created_at) as at from public.user_api_keys
-		  where created_at < $2 and ($3::uuid[] is null or user_id = any ($3))
-		  group by user_id) k on k.user_id = u.id and u.created_at >= $4
-		where u.created_at >= $1 and u.created_at < $2 and u.deleted_at is null and not u.is_anonymous and ($3::uuid[] is null or u.id = any ($3))`,
-		since, c.q.To, c.members, c.q.From)
+		select user_id, created_at from public.user_api_keys
+		where created_at < $1 and ($2::uuid[] is null or user_id = any ($2))`, c.q.To, c.members)
+	if err != nil {
+		return err
+	}
+	keys := map[uuid.UUID]time.Time{}
+	if err := eachRaw(rows, func(row raw) {
+		id, at := row.uuid(0), row.time(1)
+		if known, ok := keys[id]; !ok || at.Before(known) {
+			keys[id] = at
+		}
+	}); err != nil {
+		return err
+	}
+	rows, err = tx.Query(ctx, `
+		select id, created_at from auth.users
+		where created_at >= $1 and created_at < $2 and deleted_at is null and not is_anonymous and ($3::uuid[] is null or id = any ($3))`,
+		since, c.q.To, c.members)
 	if err != nil {
 		return err
 	}
 	var unsure []uuid.UUID
 	if err := eachRaw(rows, func(row raw) {
-		s := signUp{ID: row.uuid(0), CreatedAt: row.time(1), FirstKey: row.time(2)}
+		s := signUp{ID: row.uuid(0), CreatedAt: row.time(1)}
+		s.FirstKey = keys[s.ID]
 		c.signUps = append(c.signUps, s)
 		// Who did something before the period and signed up in it is rare, but can be.
 		if l := c.learners[s.ID]; l != nil && l.before && !s.CreatedAt.Before(c.q.From) {

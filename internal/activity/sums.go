@@ -57,14 +57,15 @@ func (c *count) addLessons(at time.Time, started, completed int64) {
 func (c *count) readSums(ctx context.Context, tx pgx.Tx) error {
 	const periods = `
 		from ops.activity_sums
-		where zone = $1 and (whole = 'month' and starts_at = any ($2) or whole = 'day' and starts_at = any ($3)) and kind = `
-	teams := `'team' and $4::uuid[] is null`
+		where zone = $1 and (whole = 'month' and starts_at = any ($2) or whole = 'week' and starts_at = any ($3) or whole = 'day' and starts_at = any ($4)) and kind = `
+	sums := c.plan.sums
+	teams := `'team' and $5::uuid[] is null`
 	if c.members != nil {
-		teams = `'team' and subject_id = any ($4)`
+		teams = `'team' and subject_id = any ($5)`
 	}
 	rows, err := tx.Query(ctx, `
 		select subject_id, sum(runs)::bigint, sum(cost), sum(unpriced)::bigint, max(last_at)`+periods+teams+`
-		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days, c.q.TeamIDs)
+		group by subject_id`, c.plan.zone, sums[0], sums[1], sums[2], c.q.TeamIDs)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (c *count) readSums(ctx context.Context, tx pgx.Tx) error {
 	}
 	rows, err = tx.Query(ctx, `
 		select subject_id, sum(started)::bigint, sum(completed)::bigint, sum(scored)::bigint, sum(score)`+periods+`'lesson'
-		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days)
+		group by subject_id`, c.plan.zone, sums[0], sums[1], sums[2])
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (c *count) readSums(ctx context.Context, tx pgx.Tx) error {
 	}
 	rows, err = tx.Query(ctx, `
 		select subject_id, sum(used)::bigint, sum(viewed)::bigint, sum(forked)::bigint, sum(shared)::bigint, sum(created)::bigint`+periods+`'template'
-		group by subject_id`, c.plan.zone, c.plan.months, c.plan.days)
+		group by subject_id`, c.plan.zone, sums[0], sums[1], sums[2])
 	if err != nil {
 		return err
 	}
