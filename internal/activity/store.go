@@ -38,7 +38,7 @@ const (
 // Report counts what a query asks for, as of now. fault.Unavailable: there is too
 // much to count in time, or the database is away.
 func (s *Store) Report(ctx context.Context, q Query, now time.Time) (Report, error) {
-	r, err := s.report(ctx, q, now)
+	r, err := s.report(ctx, q, now, s.reader.Learner() == nil) // what is counted is closed to learners
 	if postgres.TookTooLong(err) {
 		return Report{}, fault.New(fault.Unavailable, "These days hold too much to count in %d seconds. Choose a shorter range, or a team.",
 			int(postgres.ReadTimeout.Seconds())).Because(err)
@@ -64,7 +64,8 @@ type count struct {
 	report    *Report
 }
 
-func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, error) {
+// report reads what is counted, or else rows only.
+func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool) (Report, error) {
 	c := count{
 		q: q, learners: learners{}, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
 		ledger: s.ledger, report: &Report{Days: daysOf(q)},
@@ -77,7 +78,7 @@ func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, err
 			return err
 		}
 		c.plan = planRows(q)
-		if s.reader.Learner() == nil { // what is counted is closed to learners
+		if counted {
 			if c.plan, err = newPlan(ctx, tx, q, now); err != nil {
 				return err
 			}

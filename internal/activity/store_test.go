@@ -31,6 +31,7 @@ type school struct {
 	db                                  postgres.DB
 	teams, learners, lessons, templates []uuid.UUID
 	key                                 uuid.UUID // fallback
+	now                                 time.Time
 }
 
 func pick[T any](r *rand.Rand, choices ...T) T { return choices[r.IntN(len(choices))] }
@@ -44,7 +45,12 @@ func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 
 func newSchool(t testing.TB, r *rand.Rand, learners, runs int) school {
 	t.Helper()
-	s := school{db: pgtest.Tx(t), key: uuid.New()}
+	return newSchoolIn(t, pgtest.Tx(t), r, now, learners, runs)
+}
+
+func newSchoolIn(t testing.TB, db postgres.DB, r *rand.Rand, now time.Time, learners, runs int) school {
+	t.Helper()
+	s := school{db: db, key: uuid.New(), now: now}
 	exec(t, s.db, `select ops.ensure_partitions($1::date, $2::date)`, now.AddDate(0, -6, 0), now)
 	ago := func() time.Time {
 		return now.Add(-time.Duration(r.Int64N(int64(150 * 24 * time.Hour)))).Truncate(time.Millisecond)
@@ -243,12 +249,42 @@ func (s school) check(t *testing.T, q activity.Query, got activity.Report, zone 
 	same("sign-ups", in(`select count(*) from auth.users where `+signedUp+` and `+within("created_at")), got.SignUps)
 	same("lessons", [2]int64{int64(in(`select count(*) from user_progress where ` + learners + ` and ` + within("started_at"))), int64(in(`select count(*) from user_progress where ` + learners + ` and ` + within("completed_at")))},
 		[2]int64{got.Started, got.Completed})
+	s.checkBefore(t, q, got, deeds, signedUp, runs, learners, zone)
 	same("spent", one[string](t, s.db, `select concat_ws(' ', count(*), trim_scale(coalesce(sum(total_cost_usd), 0)), coalesce(sum(unpriced), 0)) from prompt_runs where user_id is not null and `+runs+` and `+within("created_at"), args()...),
 		fmt.Sprint(got.Spent.Runs, " ", got.Spent.Cost, " ", got.Spent.Unpriced))
 
 	s.checkCohorts(t, q, got, zone, deeds, signedUp)
 	s.checkFunnel(t, got, args(), within, signedUp, runs)
 	s.checkTables(t, q, got, args(), within, runs, learners)
+}
+
+// checkBefore counts the period before.
+func (s school) checkBefore(t *testing.T, q activity.Query, got activity.Report, deeds, signedUp, runs, learners, zone string) {
+	t.Helper()
+	days := q.FirstDay().Until(q.LastDay()) + 1
+	args := []any{q.FirstDay().Plus(-days).String(), q.FirstDay().Plus(-1).String()}
+	if q.TeamIDs != nil {
+		args = append(args, q.TeamIDs)
+	}
+	within := func(column string) string {
+		return fmt.Sprintf("(%s at time zone '%s')::date between $1::text::date and $2::text::date", column, zone)
+	}
+	want := one[string](t, s.db, `
+		select concat_ws(' ', (select count(*) from auth.users where `+signedUp+` and `+within("created_at")+`),
+		  (select count(*) from user_progress where `+learners+` and `+within("started_at")+`), (select count(*) from user_progress where `+learners+` and `+within("completed_at")+`),
+		  (select concat_ws(' ', count(*), trim_scale(coalesce(sum(total_cost_usd), 0)), coalesce(sum(unpriced), 0)) from prompt_runs where user_id is not null and `+runs+` and `+within("created_at")+`))`, args...)
+	b := got.Before
+	if is := fmt.Sprint(b.SignUps, " ", b.Started, " ", b.Completed, " ", b.Spent.Runs, " ", b.Spent.Cost, " ", b.Spent.Unpriced); is != want {
+		t.Errorf("the period before: %s, want %s", is, want)
+	}
+	args = args[:2]
+	if want := one[int](t, s.db, fmt.Sprintf(`select count(distinct user_id) from %s where %s`, deeds, within("at")), args...); b.Active != want {
+		t.Errorf("%d were active in the period before, want %d", b.Active, want)
+	}
+	args[0] = q.FirstDay().Plus(-30).String()
+	if want := one[string](t, s.db, fmt.Sprintf(`select concat_ws(' ', count(distinct user_id), count(distinct (user_id, (at at time zone '%s')::date))) from %s where %s`, zone, deeds, within("at")), args...); want != fmt.Sprint(b.Monthly, " ", math.Round(b.PerDay*30)) {
+		t.Errorf("in the month until the period before ended %d, %v a day; want %s", b.Monthly, b.PerDay, want)
+	}
 }
 
 func (s school) checkCohorts(t *testing.T, q activity.Query, got activity.Report, zone, deeds, signedUp string) {
@@ -380,7 +416,7 @@ func (s school) checkTables(t *testing.T, q activity.Query, got activity.Report,
 		from auth.users u
 		cross join lateral (select * from prompt_runs where user_id = u.id and %s order by id desc limit 1) last
 		where %s and last.status in ('error', 'interrupted') and %s and last.created_at < timestamptz '%s' - interval '7 days'`,
-		runs, who, within("last.created_at"), now.Format(time.RFC3339))), quiet)
+		runs, who, within("last.created_at"), s.now.Format(time.RFC3339))), quiet)
 }
 
 // A lead of one team gets nothing of another's counted.
