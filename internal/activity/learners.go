@@ -160,7 +160,7 @@ func (p *plan) doubts(at time.Time) bool {
 // lookUp reads the times of some learners from their own rows.
 func (c *count) lookUp(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) error {
 	rows, err := tx.Query(ctx, `
-		select id, first.at, last.created_at, last.id, coalesce(last.failed, false), lesson.at
+		select asked.id, first.at, last.created_at, last.id, coalesce(last.failed, false), lesson.at
 		from unnest($1::uuid[]) as asked (id)
 		left join lateral (
 		  select min(created_at) as at from public.prompt_runs

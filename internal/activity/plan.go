@@ -99,7 +99,7 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 	for day := p.first; day.Until(last) >= 0; day = day.Plus(1) {
 		start, end := day.Start(q.Zone), day.Plus(1).Start(q.Zone)
 		if until, ok := counted[start.Unix()]; ok {
-			if i := p.first.Until(day); i < horizon {
+			if i := p.first.Until(day); i < min(len(p.starts)-1, horizon) {
 				p.counted.add(i)
 			}
 			start = until

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/fault"
@@ -377,8 +378,8 @@ func (s school) checkTables(t *testing.T, q activity.Query, got activity.Report,
 	var lessons, events, templates, teams, quiet []string
 	for _, l := range got.Lessons {
 		score := "-"
-		if l.Average() != nil {
-			score = fmt.Sprintf("%.2f", *l.Average())
+		if l.Scored > 0 {
+			score = l.Score.Decimal().DivRound(decimal.NewFromInt(l.Scored), 2).StringFixed(2)
 		}
 		lessons = append(lessons, fmt.Sprint(l.ID, " ", l.Title, " ", l.Started, " ", l.Completed, " ", score))
 	}
@@ -412,7 +413,7 @@ func (s school) checkTables(t *testing.T, q activity.Query, got activity.Report,
 	}
 	who := "deleted_at is null and " + strings.Replace(learners, "user_id", "u.id", 1)
 	same("quiet", lines(fmt.Sprintf(`
-		select concat(email, ' ', last.id, ' ', case last.status when 'error' then 'timeout' end)
+		select concat(email, ' ', last.id, ' ', (select error_class from prompt_attempts where run_id = last.id))
 		from auth.users u
 		cross join lateral (select * from prompt_runs where user_id = u.id and %s order by id desc limit 1) last
 		where %s and last.status in ('error', 'interrupted') and %s and last.created_at < timestamptz '%s' - interval '7 days'`,
