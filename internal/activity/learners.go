@@ -201,7 +201,7 @@ func orZero(at *time.Time) time.Time {
 // on which day, and what their runs cost, by learner and team.
 func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 	q, p, r := c.q, c.plan, c.report
-	before, _ := q.before()
+	before, _ := q.Before()
 	fromIDs, toIDs := p.runIDs()
 	n := int32(len(p.starts) - 1)
 	rows, err := tx.Query(ctx, `

@@ -65,7 +65,7 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 	}
 	counted := map[int64]time.Time{} // until when, by the day's beginning
 	whole := map[string]map[int64]bool{"month": {}, "week": {}}
-	before, _ := q.before()
+	before, _ := q.Before()
 	for _, f := range found {
 		switch {
 		case p.isMarked(f.StartsAt, f.EndsAt):

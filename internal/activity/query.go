@@ -69,8 +69,8 @@ func (q Query) cohorts() (first period.Day, weeks int) {
 	return last.Plus(-weekDays * (weeks - 1)), weeks
 }
 
-// before is the period of as many days that ends where this one begins.
-func (q Query) before() (from, to time.Time) {
+// Before is the period of as many days that ends where this one begins.
+func (q Query) Before() (from, to time.Time) {
 	return q.FirstDay().Plus(q.FirstDay().Until(q.LastDay().Plus(1)) * -1).Start(q.Zone), q.From
 }
 
@@ -78,7 +78,7 @@ func (q Query) before() (from, to time.Time) {
 // last day's month, and for the first week of sign-ups.
 func (q Query) scanned() (first, last period.Day) {
 	first, _ = q.cohorts()
-	from, _ := q.before()
+	from, _ := q.Before()
 	for _, day := range []period.Day{period.DayOf(from, q.Zone), q.FirstDay().Plus(-monthDays)} {
 		if day.Until(first) > 0 {
 			first = day

@@ -254,7 +254,7 @@ func (c *count) finish(now time.Time) {
 	r.Before.PerDay, r.Before.Monthly = c.month(base)
 	c.countDays(base, end)
 	r.Weekly = r.Days[len(r.Days)-1].Weekly
-	before, _ := c.q.before()
+	before, _ := c.q.Before()
 	for _, s := range c.signUps {
 		if i := c.dayOf(s.CreatedAt); i >= 0 {
 			r.Days[i].SignUps++

@@ -244,7 +244,7 @@ func (c *count) nameLearning(ctx context.Context, tx pgx.Tx) error {
 // there. Deleted and anonymous accounts do not count.
 func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 	first, _ := c.q.cohorts()
-	since, _ := c.q.before()
+	since, _ := c.q.Before()
 	if start := first.Start(c.q.Zone); start.Before(since) {
 		since = start
 	}

@@ -108,7 +108,7 @@ func (c *count) readSums(ctx context.Context, tx pgx.Tx) error {
 // readLearningRows reads lessons and templates: of everybody the rows that are not
 // counted, of members all.
 func (c *count) readLearningRows(ctx context.Context, tx pgx.Tx) error {
-	before, _ := c.q.before()
+	before, _ := c.q.Before()
 	from, to := c.plan.from, c.plan.to
 	if c.members != nil {
 		from, to = []time.Time{before}, []time.Time{c.q.To}
