@@ -126,6 +126,9 @@ func activityView(r activity.Report, q activity.Query, now time.Time) views.Acti
 		page.CSV[table] = "/activity.csv?" + query.Encode()
 	}
 	page.Figures = activityFigures(r)
+	before, _ := q.Before()
+	page.Before = views.DayRange(before, q.From.Add(-time.Nanosecond).In(q.Zone))
+	page.Going = q.To.After(now)
 	page.Active, page.Learning = activityCharts(r)
 	page.Cohorts, page.Weeks = cohortLines(r.Cohorts)
 	page.Funnel = funnelLines(r.Funnel)
@@ -141,20 +144,48 @@ func activityView(r activity.Report, q activity.Query, now time.Time) views.Acti
 	return page
 }
 
-func activityFigures(r activity.Report) []views.KeyFigure {
+func activityFigures(r activity.Report) []views.ActivityFigure {
 	stickiness := views.KeyFigure{Label: "Stickiness", Value: "–", Note: "nobody was active in 30 days"}
 	if r.Monthly > 0 {
 		stickiness.Value = strconv.FormatFloat(r.Stickiness()*100, 'f', 1, 64) + "%"
 		stickiness.Note = strconv.FormatFloat(r.PerDay, 'f', 1, 64) + " a day of " + views.Count(int64(r.Monthly)) + " in 30 days"
 	}
-	return []views.KeyFigure{
-		{Label: "Active learners", Value: views.Count(int64(r.Active)), Note: views.Count(int64(r.Weekly)) + " in the last 7 days"},
-		stickiness,
-		{Label: "Sign-ups", Value: views.Count(int64(r.SignUps)), Note: "in the period"},
-		{Label: "Lessons completed", Value: views.Count(r.Completed), Note: views.Count(r.Started) + " started"},
-		costPer("Cost per active learner", r.Spent, int64(r.Active)),
-		costPer("Cost per completed lesson", r.Spent, r.Completed),
+	before := r.Before
+	count := func(now, before int64) views.Change {
+		return views.ChangeTo(decimal.NewFromInt(now), decimal.NewFromInt(before))
 	}
+	return []views.ActivityFigure{
+		{
+			KeyFigure: views.KeyFigure{Label: "Active learners", Value: views.Count(int64(r.Active)), Note: views.Count(int64(r.Weekly)) + " in the last 7 days"},
+			Change:    count(int64(r.Active), int64(before.Active)),
+		},
+		{KeyFigure: stickiness, Change: views.ChangeTo(decimal.NewFromFloat(r.Stickiness()), decimal.NewFromFloat(before.Stickiness()))},
+		{
+			KeyFigure: views.KeyFigure{Label: "Sign-ups", Value: views.Count(int64(r.SignUps)), Note: "in the period"},
+			Change:    count(int64(r.SignUps), int64(before.SignUps)),
+		},
+		{
+			KeyFigure: views.KeyFigure{Label: "Lessons completed", Value: views.Count(r.Completed), Note: views.Count(r.Started) + " started"},
+			Change:    count(r.Completed, before.Completed),
+		},
+		{
+			KeyFigure: costPer("Cost per active learner", r.Spent, int64(r.Active)),
+			Change:    costChange(r.Spent, int64(r.Active), before.Spent, int64(before.Active)),
+		},
+		{
+			KeyFigure: costPer("Cost per completed lesson", r.Spent, r.Completed),
+			Change:    costChange(r.Spent, r.Completed, before.Spent, before.Completed),
+		},
+	}
+}
+
+// costChange compares what one of something cost; where either is not known, there
+// is nothing to compare.
+func costChange(now activity.Spent, n int64, before activity.Spent, m int64) views.Change {
+	if !now.Known() || !before.Known() || n == 0 || m == 0 {
+		return views.Change{}
+	}
+	return views.ChangeTo(each(now, n), each(before, m))
 }
 
 // costPer is what runs cost, divided by how many there are of something.
@@ -245,10 +276,10 @@ func lessonLines(lessons []activity.Lesson) []views.LessonLine {
 	for i, l := range lessons {
 		lines[i] = views.LessonLine{
 			Title: cmp.Or(l.Title, "A lesson that is not published"), Started: views.Count(l.Started), Completed: views.Count(l.Completed),
-			Rate: views.Percent(l.Finished, l.Started), RateExact: views.Count(l.Finished) + " of " + views.Count(l.Started), Score: "–",
+			Rate: views.Percent(l.Completed, l.Started), RateExact: views.Count(l.Completed) + " completed, " + views.Count(l.Started) + " started", Score: "–",
 		}
-		if l.Score != nil {
-			lines[i].Score = strconv.FormatFloat(*l.Score, 'f', 1, 64)
+		if average := l.Average(); average != nil {
+			lines[i].Score = strconv.FormatFloat(*average, 'f', 1, 64)
 		}
 	}
 	return lines
@@ -257,7 +288,7 @@ func lessonLines(lessons []activity.Lesson) []views.LessonLine {
 func eventLines(events []activity.EventCount) []views.EventLine {
 	lines := make([]views.EventLine, len(events))
 	for i, e := range events {
-		lines[i] = views.EventLine{Event: strings.ToUpper(e.Event[:1]) + e.Event[1:], Count: views.Count(e.Count), Learners: views.Count(e.Learners)}
+		lines[i] = views.EventLine{Event: strings.ToUpper(e.Event[:1]) + e.Event[1:], Count: views.Count(e.Count)}
 	}
 	return lines
 }
@@ -269,7 +300,7 @@ func templateLines(templates []activity.Template, q activity.Query) []views.Temp
 		runs.Set("template", t.ID.String())
 		lines[i] = views.TemplateLine{
 			Title: cmp.Or(t.Title, "A template that is private"), RunsHref: "/runs?" + runs.Encode(),
-			Used: views.Count(t.Used), Viewed: views.Count(t.Viewed), Forked: views.Count(t.Forked), Shared: views.Count(t.Shared), Learners: views.Count(t.Learners),
+			Used: views.Count(t.Used), Viewed: views.Count(t.Viewed), Forked: views.Count(t.Forked), Shared: views.Count(t.Shared), Created: views.Count(t.Created),
 		}
 	}
 	return lines
@@ -282,7 +313,8 @@ func teamLines(teams []activity.Team, q activity.Query) []views.TeamLine {
 		query.Set("team", t.ID.String())
 		lines[i] = views.TeamLine{
 			Name: cmp.Or(t.Name, "Deleted team"), Href: "/activity?" + query.Encode(),
-			Members: views.Count(t.Members), Active: views.Count(int64(t.Active)), Runs: views.Count(t.Runs), Cost: "Unknown", Each: "–",
+			Members: views.Count(t.Members), Active: views.Count(int64(t.Active)), Lessons: views.Count(t.Completed), Runs: views.Count(t.Runs), Cost: "Unknown", Each: "–",
+			LastRun: views.ShortMomentOf(t.LastRunAt, q.Zone),
 		}
 		if t.Unpriced > 0 {
 			lines[i].Unpriced = views.Count(t.Unpriced)

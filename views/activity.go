@@ -3,6 +3,8 @@ package views
 import (
 	"strconv"
 	"time"
+
+	"github.com/shopspring/decimal"
 )
 
 // ActivityPage is User Activity: what learners do, and what that costs.
@@ -15,7 +17,9 @@ type ActivityPage struct {
 	Limited   bool     // only some teams may be seen, or one is chosen
 	Period    string   // "25 Oct – 23 Nov 2026"
 	Empty     bool     // nobody did anything, ever: nothing below is shown
-	Figures   []KeyFigure
+	Before    string   // the days before, to which figures are compared
+	Going     bool     // the period is not over
+	Figures   []ActivityFigure
 	Active    Chart
 	Learning  Chart
 	Cohorts   []CohortLine
@@ -29,6 +33,39 @@ type ActivityPage struct {
 	Quiet     []QuietLine
 	MoreQuiet string            // how many are not in Quiet
 	CSV       map[string]string // address by table
+}
+
+// ActivityFigure is a key figure and how it changed.
+type ActivityFigure struct {
+	KeyFigure
+	Change Change
+}
+
+// Change is how much more or less something is than before; the zero value is that
+// there is nothing to compare.
+type Change struct {
+	Text string // "+12%"
+	Icon string // "up", "down"; "" when it is the same
+}
+
+// ChangeTo is the change from before to now.
+func ChangeTo(now, before decimal.Decimal) Change {
+	switch {
+	case now.IsZero() && before.IsZero():
+		return Change{}
+	case before.IsZero():
+		return Change{"none before", "up"}
+	}
+	percent := now.Sub(before).Div(before).InexactFloat64() * 100
+	switch {
+	case percent >= 1000:
+		return Change{"more than tenfold", "up"}
+	case percent >= 0.5:
+		return Change{"+" + strconv.FormatFloat(percent, 'f', 0, 64) + "%", "up"}
+	case percent <= -0.5:
+		return Change{"−" + strconv.FormatFloat(-percent, 'f', 0, 64) + "%", "down"}
+	}
+	return Change{"±0%", ""}
 }
 
 // CohortLine are those who signed up in a week.
@@ -75,16 +112,17 @@ type FunnelLine struct {
 type LessonLine struct{ Title, Started, Completed, Rate, RateExact, Score string }
 
 // EventLine is how often something was done with templates.
-type EventLine struct{ Event, Count, Learners string }
+type EventLine struct{ Event, Count string }
 
 // TemplateLine is what was done with a template.
-type TemplateLine struct{ Title, RunsHref, Used, Viewed, Forked, Shared, Learners string }
+type TemplateLine struct{ Title, RunsHref, Used, Viewed, Forked, Shared, Created string }
 
 // TeamLine is what was run for a team.
 type TeamLine struct {
-	Name, Href, Members, Active, Runs string
-	Cost, Each                        string // "" when it is unknown
-	Exact, Unpriced                   string
+	Name, Href, Members, Active, Lessons, Runs string
+	Cost, Each                                 string // "Unknown", and "–", when they are
+	Exact, Unpriced                            string
+	LastRun                                    Moment
 }
 
 // QuietLine is a learner who has run nothing since a run failed.

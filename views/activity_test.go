@@ -3,6 +3,8 @@ package views
 import (
 	"testing"
 	"time"
+
+	"github.com/shopspring/decimal"
 )
 
 func TestSpan(t *testing.T) {
@@ -11,6 +13,19 @@ func TestSpan(t *testing.T) {
 	} {
 		if got := Span(d); got != want {
 			t.Errorf("Span(%s) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestChangeTo(t *testing.T) {
+	for _, c := range []struct {
+		now, before int64
+		want        Change
+	}{
+		{0, 0, Change{}}, {5, 0, Change{"none before", "up"}}, {0, 5, Change{"−100%", "down"}}, {112, 100, Change{"+12%", "up"}}, {1001, 1000, Change{"±0%", ""}}, {5000, 10, Change{"more than tenfold", "up"}},
+	} {
+		if got := ChangeTo(decimal.NewFromInt(c.now), decimal.NewFromInt(c.before)); got != c.want {
+			t.Errorf("from %d to %d: %+v, want %+v", c.before, c.now, got, c.want)
 		}
 	}
 }
@@ -52,14 +67,14 @@ func activityPage() ActivityPage {
 	days := threeDays()
 	return ActivityPage{
 		Page: page("User Activity", "/activity"), Choice: periodOf("7d"), Teams: []Option{{Label: "Everybody"}, {Value: "1", Label: "Kitchen", Selected: true}},
-		Narrowed: true, Limited: true, Period: "21 – 23 Nov 2026", Figures: []KeyFigure{{Label: "Active learners", Value: "12"}},
+		Narrowed: true, Limited: true, Period: "21 – 23 Nov 2026", Before: "18 – 20 Nov 2026", Going: true, Figures: []ActivityFigure{{KeyFigure{Label: "Active learners", Value: "12", Note: "9 in the last 7 days"}, Change{"+12%", "up"}}, {KeyFigure{Label: "Stickiness", Value: "–"}, Change{}}},
 		Active:   DailyCounts("active-learners", "Active learners", "By day", "12", false, days, []Counts{{"On the day", []int64{3, 4, 5}}, {"In 7 days", []int64{9, 9, 12}}}),
 		Learning: DailyCounts("lessons-by-day", "Lessons", "By day", "7", true, days, []Counts{{"Started", []int64{3, 4, 5}}}),
 		Weeks:    []string{"0", "1"}, Cohorts: []CohortLine{{Week: "16 Nov 2026", Size: "20", Cells: []CohortCell{CohortCellOf(20, 20, false), CohortCellOf(9, 20, true)}}, {Week: "23 Nov 2026", Size: "0", Cells: []CohortCell{CohortCellOf(0, 0, true)}}},
 		Funnel:  []FunnelLine{{Name: "Signed up", Reached: "20", OfStart: "100%", Bar: 1}, {Name: "First key", Reached: "9", OfStart: "45.0%", OfLast: "45.0%", SinceStart: "3 d", SinceLast: "3 d", Bar: 0.45}},
 		Lessons: []LessonLine{{"What a prompt is", "5", "4", "80.0%", "4 of 5", "87.5"}},
-		Events:  []EventLine{{"Used", "9", "3"}}, Templates: []TemplateLine{{"Recipe", "/runs?template=1", "9", "2", "1", "0", "3"}},
-		ByTeam:    []TeamLine{{Name: "Kitchen", Href: "/activity?team=1", Members: "3", Active: "2", Runs: "9", Cost: "Unknown", Each: "–", Unpriced: "9"}},
+		Events:  []EventLine{{"Used", "9"}}, Templates: []TemplateLine{{"Recipe", "/runs?template=1", "9", "2", "1", "0", "3"}},
+		ByTeam:    []TeamLine{{Name: "Kitchen", Href: "/activity?team=1", Members: "3", Active: "2", Lessons: "4", LastRun: ShortMomentOf(time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC), time.UTC), Runs: "9", Cost: "Unknown", Each: "–", Unpriced: "9"}},
 		MoreTeams: "450", MoreQuiet: "3",
 		Quiet: []QuietLine{{"ada@example.org", "/learners/1", "/runs/1", ShortMomentOf(time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC), time.UTC), "Rate limited", "20 days"}},
 		CSV:   map[string]string{"cohorts": "/activity.csv?table=cohorts", "quiet": "/activity.csv?table=quiet"},

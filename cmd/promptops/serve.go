@@ -296,6 +296,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return months.Run(ctx) })
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
+	loops.Go(func() error { return activity.NewKeeper(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return endpoints.Run(ctx) })
 	loops.Go(func() error { return outreach.NewKeeper(outreachStore, log).Run(ctx) })
 	loops.Go(func() error { return dispatcher.Run(ctx) })

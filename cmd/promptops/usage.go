@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 func usageSums(ctx context.Context, p *program, args []string) error {
-	set := p.flags("usage", "rebuild", "Drops the sums that AI Usage reads in place of millions of attempts, and makes them anew from the attempts.\n"+
+	set := p.flags("usage", "rebuild", "Drops the sums that AI Usage and User Activity read in place of millions of rows, and makes them anew from the rows.\n"+
 		"That is never needed for right figures: changes are noticed. Pages show the same figures meanwhile, but take longer.")
 	word, err := parse(set, args, "rebuild")
 	if err != nil {
@@ -27,6 +28,10 @@ func usageSums(ctx context.Context, p *program, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "Days summed: %d.\n", days)
+	active, err := activity.NewKeeper(f.pool, f.config.Zone(), log).Rebuild(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "Days summed: %d. Days of activity counted: %d.\n", days, active)
 	return nil
 }

@@ -2,6 +2,7 @@ package activity
 
 import (
 	"io"
+	"time"
 
 	"github.com/promptcademy/promptops/internal/sheet"
 )
@@ -17,33 +18,33 @@ func WriteCSV(w io.Writer, r Report, table string) error {
 	case "funnel":
 		return writeFunnel(w, r)
 	case "lessons":
-		out := sheet.New(w, "lesson", "started", "completed", "completed_of_started", "median_score")
+		out := sheet.New(w, "lesson", "started", "completed", "average_score")
 		for _, l := range r.Lessons {
-			out.Row(l.Title, l.Started, l.Completed, l.Finished, number(l.Score))
+			out.Row(l.Title, l.Started, l.Completed, number(l.Average()))
 		}
 		return out.End()
 	case "events":
-		out := sheet.New(w, "event", "count", "learners")
+		out := sheet.New(w, "event", "count")
 		for _, e := range r.Events {
-			out.Row(e.Event, e.Count, e.Learners)
+			out.Row(e.Event, e.Count)
 		}
 		return out.End()
 	case "templates":
-		out := sheet.New(w, "template_id", "template", "used", "viewed", "forked", "shared", "created", "learners")
+		out := sheet.New(w, "template_id", "template", "used", "viewed", "forked", "shared", "created")
 		for _, t := range r.Templates {
-			out.Row(t.ID.String(), t.Title, t.Used, t.Viewed, t.Forked, t.Shared, t.Created, t.Learners)
+			out.Row(t.ID.String(), t.Title, t.Used, t.Viewed, t.Forked, t.Shared, t.Created)
 		}
 		return out.End()
 	case "teams":
-		out := sheet.New(w, "team_id", "team", "members", "active", "runs", "cost_usd", "unpriced")
+		out := sheet.New(w, "team_id", "team", "members", "active", "lessons_completed", "runs", "cost_usd", "unpriced", "last_run_at")
 		for _, t := range r.Teams {
-			out.Row(t.ID.String(), t.Name, t.Members, t.Active, t.Runs, amount(t.Spent), t.Unpriced)
+			out.Row(t.ID.String(), t.Name, t.Members, t.Active, t.Completed, t.Runs, amount(t.Spent), t.Unpriced, instant(t.LastRunAt))
 		}
 		return out.End()
 	case "quiet":
 		out := sheet.New(w, "learner", "last_run_at", "run_id", "error_class")
 		for _, q := range r.Quiet {
-			out.Row(q.Email, q.At.UTC().Format("2006-01-02T15:04:05.000Z07:00"), q.RunID.String(), q.Class)
+			out.Row(q.Email, instant(q.At), q.RunID.String(), q.Class)
 		}
 		return out.End()
 	default:
@@ -82,6 +83,8 @@ func writeFunnel(w io.Writer, r Report) error {
 	}
 	return out.End()
 }
+
+func instant(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 func amount(s Spent) any {
 	if !s.Known() {

@@ -16,6 +16,7 @@ import (
 	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/price"
 )
 
 func TestLearnerEqualsTheRows(t *testing.T) {
@@ -153,16 +154,19 @@ func TestParsePlaceRefuses(t *testing.T) {
 }
 
 func TestWriteCSV(t *testing.T) {
-	score := 87.5
+	score, err := price.ParseUSD("175")
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := activity.Report{
 		Days: []activity.Day{{Active: 3, LessonsStarted: 2}}, Cohorts: []activity.Cohort{{Size: 9, Active: []int{7, 2}, Going: true}},
-		Funnel: []activity.Step{{Reached: 9}, {Reached: 4, AfterLast: 4, SinceStart: new(90 * time.Second)}}, Lessons: []activity.Lesson{{Title: "=1+1", Started: 1, Score: &score}},
-		Events: []activity.EventCount{{Event: "used", Count: 5, Learners: 2}}, Templates: []activity.Template{{Title: "@x", Used: 5}},
+		Funnel: []activity.Step{{Reached: 9}, {Reached: 4, AfterLast: 4, SinceStart: new(90 * time.Second)}}, Lessons: []activity.Lesson{{Title: "=1+1", Started: 1, Completed: 2, Scored: 2, Score: score}},
+		Events: []activity.EventCount{{Event: "used", Count: 5}}, Templates: []activity.Template{{Title: "@x", Used: 5}},
 		Teams: []activity.Team{{Name: "-a", Spent: activity.Spent{Runs: 1, Unpriced: 2}}}, Quiet: []activity.Quiet{{Email: "+a@b.c", Class: "timeout"}},
 	}
 	for table, want := range map[string]string{
-		"days": ",3,0,0,0,2,0", "cohorts": ",1,9,2,false", "funnel": "First key,4,4,90,", "lessons": "'=1+1,1,0,0,87.5", "events": "used,5,2",
-		"templates": ",'@x,5,0,0,0,0,0", "teams": ",'-a,0,0,1,,2", "quiet": "'+a@b.c,",
+		"days": ",3,0,0,0,2,0", "cohorts": ",1,9,2,false", "funnel": "First key,4,4,90,", "lessons": "'=1+1,1,2,87.5", "events": "used,5",
+		"templates": ",'@x,5,0,0,0,0", "teams": ",'-a,0,0,0,1,,2,", "quiet": "'+a@b.c,",
 	} {
 		var file bytes.Buffer
 		if err := activity.WriteCSV(&file, r, table); err != nil {

@@ -69,12 +69,20 @@ func (q Query) cohorts() (first period.Day, weeks int) {
 	return last.Plus(-weekDays * (weeks - 1)), weeks
 }
 
-// scanned are the days that have to be looked at: for the first day's month, and
-// for the first week of sign-ups.
+// Before is the period of as many days that ends where this one begins.
+func (q Query) Before() (from, to time.Time) {
+	return q.FirstDay().Plus(q.FirstDay().Until(q.LastDay().Plus(1)) * -1).Start(q.Zone), q.From
+}
+
+// scanned are the days that have to be looked at: for the period before and its
+// last day's month, and for the first week of sign-ups.
 func (q Query) scanned() (first, last period.Day) {
 	first, _ = q.cohorts()
-	if month := q.FirstDay().Plus(1 - monthDays); month.Until(first) > 0 {
-		first = month
+	from, _ := q.Before()
+	for _, day := range []period.Day{period.DayOf(from, q.Zone), q.FirstDay().Plus(-monthDays)} {
+		if day.Until(first) > 0 {
+			first = day
+		}
 	}
 	return first, q.LastDay()
 }

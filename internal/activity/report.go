@@ -3,11 +3,13 @@ package activity
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/price"
@@ -23,6 +25,7 @@ type Report struct {
 	Started   int64 // lessons
 	Completed int64
 	Spent     Spent
+	Before    Before // the same of the period before
 
 	Days      []Day
 	Cohorts   []Cohort // the newest last
@@ -35,13 +38,29 @@ type Report struct {
 	QuietAll  int        // how many there are
 }
 
+// Before are figures of the period of as many days before the one asked for.
+type Before struct {
+	Active    int
+	Monthly   int // in the thirty days until its end
+	PerDay    float64
+	SignUps   int
+	Started   int64
+	Completed int64
+	Spent     Spent
+}
+
 // Stickiness is the part of the month's active learners that comes on a day, 0 to
 // 1.
-func (r Report) Stickiness() float64 {
-	if r.Monthly == 0 {
+func (r Report) Stickiness() float64 { return stickiness(r.PerDay, r.Monthly) }
+
+// Stickiness is that of the period before.
+func (b Before) Stickiness() float64 { return stickiness(b.PerDay, b.Monthly) }
+
+func stickiness(perDay float64, monthly int) float64 {
+	if monthly == 0 {
 		return 0
 	}
-	return r.PerDay / float64(r.Monthly)
+	return perDay / float64(monthly)
 }
 
 // Spent is what runs cost.
@@ -92,15 +111,26 @@ type Lesson struct {
 	Title     string // "" when it is not for the reader
 	Started   int64
 	Completed int64
-	Finished  int64    // of those started in the period, completed until its end
-	Score     *float64 // median of those completed in the period; nil: none has one
+	Scored    int64     // of those completed
+	Score     price.USD // the sum of their scores: exact, as money is
+}
+
+func (l *Lesson) add(o Lesson) {
+	l.Started, l.Completed, l.Scored, l.Score = l.Started+o.Started, l.Completed+o.Completed, l.Scored+o.Scored, l.Score.Add(o.Score)
+}
+
+// Average is the average score; nil: none has one.
+func (l Lesson) Average() *float64 {
+	if l.Scored == 0 {
+		return nil
+	}
+	return new(l.Score.Decimal().DivRound(decimal.NewFromInt(l.Scored), 4).InexactFloat64())
 }
 
 // EventCount is how often something was done with templates.
 type EventCount struct {
-	Event    string
-	Count    int64
-	Learners int64
+	Event string
+	Count int64
 }
 
 // Template is what was done with one template.
@@ -108,16 +138,30 @@ type Template struct {
 	ID                                    uuid.UUID
 	Title                                 string // "" when it is not for the reader
 	Used, Viewed, Forked, Shared, Created int64
-	Learners                              int64
 }
 
-// Team is what was run for a team.
+func (t *Template) add(o Template) {
+	t.Used, t.Viewed, t.Forked, t.Shared, t.Created = t.Used+o.Used, t.Viewed+o.Viewed, t.Forked+o.Forked, t.Shared+o.Shared, t.Created+o.Created
+}
+
+func (t *Template) all() int64 { return t.Used + t.Viewed + t.Forked + t.Shared + t.Created }
+
+// Team is what was run for a team, and what its present members learned.
 type Team struct {
-	ID      uuid.UUID
-	Name    string // "" when it is gone
-	Members int64
-	Active  int // learners who ran something for it
+	ID        uuid.UUID
+	Name      string // "" when it is gone
+	Members   int64
+	Active    int       // learners who ran something for it
+	Completed int64     // lessons, by members
+	LastRunAt time.Time // in the period
 	Spent
+}
+
+func (t *Team) addRuns(spent Spent, lastAt time.Time) {
+	t.add(spent)
+	if lastAt.After(t.LastRunAt) {
+		t.LastRunAt = lastAt
+	}
 }
 
 // Quiet is a learner whose last run failed, and who has run nothing since.
@@ -129,116 +173,186 @@ type Quiet struct {
 	Class     string // of the error; "" when none is known
 }
 
-// horizon is how many days a set of days can hold: the longest period and the
-// month before it.
-const horizon = 448
+// horizon is how many days a set of days can hold: two of the longest periods and
+// the month before.
+const horizon = 832
 
-// daySet is on which of the scanned days somebody was active.
+// daySet is on which of the days that are looked at somebody was active.
 type daySet [horizon / 64]uint64
 
 func (s *daySet) has(day int) bool { return s[day/64]&(1<<(day%64)) != 0 }
 
+func (s *daySet) add(day int) { s[day/64] |= 1 << (day % 64) }
+
+// each calls fn with every day of the set, in order.
+func (s *daySet) each(fn func(day int)) {
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			fn(i*64 + bits.TrailingZeros64(word))
+		}
+	}
+}
+
 // any says whether one of the days from first to last is in the set.
 func (s *daySet) any(first, last int) bool {
-	for day := max(first, 0); day <= min(last, horizon-1); day++ {
-		if s.has(day) {
+	first, last = max(first, 0), min(last, horizon-1)
+	for i := first / 64; first <= last && i <= last/64; i++ {
+		word := s[i]
+		if i == first/64 {
+			word &= ^uint64(0) << (first % 64)
+		}
+		if i == last/64 {
+			word &= ^uint64(0) >> (63 - last%64)
+		}
+		if word != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// setOf reads a bit string, whose first bit is the first day.
+// setOf reads a bit string, whose first bit is the first of the days looked at.
 func setOf(b []byte) (s daySet) {
-	for i, eight := range b {
+	for i, eight := range b[:min(len(b), horizon/8)] {
 		s[i/8] |= uint64(bits.Reverse8(eight)) << (i % 8 * 8)
 	}
 	return s
 }
 
-// learnerFacts are what is known of one learner.
-type learnerFacts struct {
-	days     daySet
-	firstRun *time.Time // in the period
-}
-
-// signUp is an account that was made in the period or in a week of the cohorts.
+// signUp is an account that was made in the period, in the one before it, or in a
+// week of the cohorts.
 type signUp struct {
 	ID        uuid.UUID
 	CreatedAt time.Time
+	FirstKey  time.Time // zero: none
 }
 
-// count fills in everything that depends on who was active on which day.
-func (r *Report) count(q Query, now time.Time, learners map[uuid.UUID]*learnerFacts, signUps []signUp) {
-	scanFirst, _ := q.scanned()
-	base := scanFirst.Until(q.FirstDay()) // the period's first day among those scanned
+func daysOf(q Query) []Day {
 	starts := period.Starts(q.FirstDay(), q.LastDay(), q.Zone)
-	r.Days = make([]Day, len(starts)-1)
-	for i := range r.Days {
-		r.Days[i] = Day{Day: q.FirstDay().Plus(i), Start: starts[i], End: starts[i+1]}
+	days := make([]Day, len(starts)-1)
+	for i := range days {
+		days[i] = Day{Day: q.FirstDay().Plus(i), Start: starts[i], End: starts[i+1]}
 	}
-	last := base + len(r.Days) - 1
-	visits := 0 // days on which somebody was active, over the last month
-	for _, l := range learners {
-		seen := -horizon // the last day on which this one was active
-		for day := max(base+1-monthDays, 0); day <= last; day++ {
-			if l.days.has(day) {
-				seen = day
-				if day > last-monthDays {
-					visits++
-				}
-			}
-			if day < base {
-				continue
-			}
-			d := &r.Days[day-base]
-			switch since := day - seen; {
-			case since == 0:
-				d.Active++
-				fallthrough
-			case since < weekDays:
-				d.Weekly++
-				fallthrough
-			case since < monthDays:
-				d.Monthly++
-			}
-		}
-		if seen >= base {
-			r.Active++
-		}
-	}
-	r.Weekly, r.Monthly = r.Days[len(r.Days)-1].Weekly, r.Days[len(r.Days)-1].Monthly
-	r.PerDay = float64(visits) / monthDays
-	for _, s := range signUps {
-		if s.CreatedAt.Before(q.From) {
-			continue
-		}
-		if day := q.FirstDay().Until(period.DayOf(s.CreatedAt, q.Zone)); day < len(r.Days) {
-			r.Days[day].SignUps++
-			r.SignUps++
-		}
-	}
-	r.countCohorts(q, now, learners, signUps)
+	return days
 }
 
-func (r *Report) countCohorts(q Query, now time.Time, learners map[uuid.UUID]*learnerFacts, signUps []signUp) {
-	scanFirst, _ := q.scanned()
-	first, weeks := q.cohorts()
-	base := scanFirst.Until(first)
-	today := period.DayOf(now, q.Zone)
-	reached := min(weeks, max(first.Until(today), -1)/weekDays+1) // weeks that have begun
-	r.Cohorts = make([]Cohort, max(reached, 0))
-	for i := range r.Cohorts {
-		r.Cohorts[i] = Cohort{Week: first.Plus(weekDays * i), Active: make([]int, reached-i), Going: first.Plus(weekDays*reached).Until(today) < 0}
+// dayOf is the place of a day in the period; -1: it is not in it.
+func (c *count) dayOf(at time.Time) int {
+	day := c.q.FirstDay().Until(period.DayOf(at, c.q.Zone))
+	if day < 0 || day >= len(c.report.Days) {
+		return -1
 	}
-	for _, s := range signUps {
-		at := first.Until(period.DayOf(s.CreatedAt, q.Zone))
-		if at < 0 || at/weekDays >= len(r.Cohorts) {
+	return day
+}
+
+// finish fills in everything that depends on who was active when.
+func (c *count) finish(now time.Time) {
+	r := c.report
+	base, end := c.base, c.base+len(r.Days)
+	r.Active, r.Before.Active = c.active(base, end), c.active(base-len(r.Days), base)
+	r.PerDay, r.Monthly = c.month(end)
+	r.Before.PerDay, r.Before.Monthly = c.month(base)
+	c.countDays(base, end)
+	r.Weekly = r.Days[len(r.Days)-1].Weekly
+	before, _ := c.q.Before()
+	for _, s := range c.signUps {
+		if i := c.dayOf(s.CreatedAt); i >= 0 {
+			r.Days[i].SignUps++
+			r.SignUps++
+		} else if s.CreatedAt.Before(c.q.From) && !s.CreatedAt.Before(before) {
+			r.Before.SignUps++
+		}
+	}
+	c.countCohorts(now)
+	c.countFunnel()
+}
+
+// active is how many learners were active on one of the days from first on and
+// before end.
+func (c *count) active(first, end int) (n int) {
+	for _, l := range c.learners {
+		if l.days.any(first, end-1) {
+			n++
+		}
+	}
+	return n
+}
+
+// month is how many learners were active in the thirty days before end: on a day,
+// on average, and in all.
+func (c *count) month(end int) (perDay float64, all int) {
+	var month daySet
+	for day := max(end-monthDays, 0); day < end; day++ {
+		month.add(day)
+	}
+	visits := 0
+	for _, l := range c.learners {
+		days := 0
+		for i, word := range l.days {
+			days += bits.OnesCount64(word & month[i])
+		}
+		if visits += days; days > 0 {
+			all++
+		}
+	}
+	return float64(visits) / monthDays, all
+}
+
+// countDays counts who was active on each day, and in the week and the month until
+// it. A learner counts from a day on which they were active until they have not
+// been for a week, or a month.
+func (c *count) countDays(base, end int) {
+	days := c.report.Days
+	weekly, monthly := make([]int, len(days)+1), make([]int, len(days)+1) // how many more than the day before
+	from, until := 0, 0
+	span := func(changes []int, length, seen, next int) {
+		from, until = max(seen, base), min(seen+length, next, end)
+		if from < until {
+			changes[from-base]++
+			changes[until-base]--
+		}
+	}
+	for _, l := range c.learners {
+		last := -1
+		l.days.each(func(day int) {
+			if last >= 0 {
+				span(weekly, weekDays, last, day)
+				span(monthly, monthDays, last, day)
+			}
+			if day >= base && day < end {
+				days[day-base].Active++
+			}
+			last = day
+		})
+		if last >= 0 {
+			span(weekly, weekDays, last, end)
+			span(monthly, monthDays, last, end)
+		}
+	}
+	week, month := 0, 0
+	for i := range days {
+		week, month = week+weekly[i], month+monthly[i]
+		days[i].Weekly, days[i].Monthly = week, month
+	}
+}
+
+func (c *count) countCohorts(now time.Time) {
+	first, weeks := c.q.cohorts()
+	base := c.plan.first.Until(first)
+	today := period.DayOf(now, c.q.Zone)
+	reached := max(min(weeks, max(first.Until(today), -1)/weekDays+1), 0) // weeks that have begun
+	cohorts := make([]Cohort, reached)
+	for i := range cohorts {
+		cohorts[i] = Cohort{Week: first.Plus(weekDays * i), Active: make([]int, reached-i), Going: first.Plus(weekDays*reached).Until(today) < 0}
+	}
+	for _, s := range c.signUps {
+		at := first.Until(period.DayOf(s.CreatedAt, c.q.Zone))
+		if at < 0 || at/weekDays >= len(cohorts) {
 			continue
 		}
-		cohort := &r.Cohorts[at/weekDays]
+		cohort := &cohorts[at/weekDays]
 		cohort.Size++
-		l := learners[s.ID]
+		l := c.learners[s.ID]
 		if l == nil {
 			continue
 		}
@@ -249,26 +363,26 @@ func (r *Report) countCohorts(q Query, now time.Time, learners map[uuid.UUID]*le
 			}
 		}
 	}
+	c.report.Cohorts = cohorts
 }
 
-// countFunnel follows those who signed up in the period; keys and lessons are when
-// they did that first.
-func (r *Report) countFunnel(q Query, learners map[uuid.UUID]*learnerFacts, signUps []signUp, keys, lessons map[uuid.UUID]time.Time) {
-	r.Funnel = make([]Step, 4)
+// countFunnel follows those who signed up in the period.
+func (c *count) countFunnel() {
+	steps := make([]Step, 4)
 	sinceStart, sinceLast := make([][]time.Duration, 4), make([][]time.Duration, 4)
-	for _, s := range signUps {
-		if s.CreatedAt.Before(q.From) {
+	for _, s := range c.signUps {
+		if s.CreatedAt.Before(c.q.From) {
 			continue
 		}
-		reached := [4]time.Time{s.CreatedAt, keys[s.ID], {}, lessons[s.ID]}
-		if l := learners[s.ID]; l != nil && l.firstRun != nil {
-			reached[2] = *l.firstRun
+		reached := [4]time.Time{s.CreatedAt, s.FirstKey}
+		if l := c.learners[s.ID]; l != nil {
+			reached[2], reached[3] = l.firstRun, l.firstLesson
 		}
 		for i, at := range reached {
 			if at.IsZero() {
 				continue
 			}
-			r.Funnel[i].Reached++
+			steps[i].Reached++
 			if i == 0 {
 				continue
 			}
@@ -276,16 +390,58 @@ func (r *Report) countFunnel(q Query, learners map[uuid.UUID]*learnerFacts, sign
 				sinceStart[i] = append(sinceStart[i], took)
 			}
 			if before := reached[i-1]; !before.IsZero() {
-				r.Funnel[i].AfterLast++
+				steps[i].AfterLast++
 				if took := at.Sub(before); took >= 0 {
 					sinceLast[i] = append(sinceLast[i], took)
 				}
 			}
 		}
 	}
-	for i := range r.Funnel {
-		r.Funnel[i].SinceStart, r.Funnel[i].SinceLast = median(sinceStart[i]), median(sinceLast[i])
+	for i := range steps {
+		steps[i].SinceStart, steps[i].SinceLast = median(sinceStart[i]), median(sinceLast[i])
 	}
+	c.report.Funnel = steps
+}
+
+// countEvents sums up templates by what was done.
+func (r *Report) countEvents() {
+	var all Template
+	for _, t := range r.Templates {
+		all.add(t)
+	}
+	for _, e := range []EventCount{{"viewed", all.Viewed}, {"used", all.Used}, {"forked", all.Forked}, {"shared", all.Shared}, {"created", all.Created}} {
+		if e.Count > 0 {
+			r.Events = append(r.Events, e)
+		}
+	}
+	slices.SortStableFunc(r.Events, func(a, b EventCount) int { return cmp.Compare(b.Count, a.Count) })
+}
+
+func mostUsed(templates []Template) []Template {
+	slices.SortFunc(templates, func(a, b Template) int {
+		return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(b.all(), a.all()), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	return templates[:min(len(templates), mostTemplates)]
+}
+
+// sortLessons puts them in their order; those that are not for the reader last.
+func sortLessons(lessons []Lesson, positions map[uuid.UUID]int) {
+	place := func(l Lesson) int {
+		if position, known := positions[l.ID]; known {
+			return position
+		}
+		return math.MaxInt
+	}
+	slices.SortFunc(lessons, func(a, b Lesson) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.Title, b.Title), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+}
+
+// sortQuiet puts the latest first.
+func sortQuiet(quiet []Quiet) {
+	slices.SortFunc(quiet, func(a, b Quiet) int {
+		return cmp.Or(b.At.Compare(a.At), bytes.Compare(b.RunID[:], a.RunID[:]))
+	})
 }
 
 // median is the one in the middle, or half-way between the two there.

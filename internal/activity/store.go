@@ -3,16 +3,14 @@ package activity
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/promptcademy/promptops/internal/fault"
-	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/postgres"
-	"github.com/promptcademy/promptops/internal/price"
 )
 
 // Store reads what learners did, and gives up rather than take the database away
@@ -20,13 +18,16 @@ import (
 type Store struct {
 	reader postgres.Reader
 	all    postgres.Reader // of accounts, by ids that the other one found: no policy lets a learner see them
+	ledger *ledger
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader} }
+func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader, &ledger{}} }
 
 // As returns a Store that sees what row-level security lets the learner see.
-func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID), s.all} }
+func (s *Store) As(learnerID uuid.UUID) *Store {
+	return &Store{s.reader.As(learnerID), s.all, s.ledger}
+}
 
 // mostQuiet and mostTemplates are how many of them a Report lists.
 const (
@@ -37,7 +38,7 @@ const (
 // Report counts what a query asks for, as of now. fault.Unavailable: there is too
 // much to count in time, or the database is away.
 func (s *Store) Report(ctx context.Context, q Query, now time.Time) (Report, error) {
-	r, err := s.report(ctx, q, now)
+	r, err := s.report(ctx, q, now, s.reader.Learner() == nil) // what is counted is closed to learners
 	if postgres.TookTooLong(err) {
 		return Report{}, fault.New(fault.Unavailable, "These days hold too much to count in %d seconds. Choose a shorter range, or a team.",
 			int(postgres.ReadTimeout.Seconds())).Because(err)
@@ -48,42 +49,71 @@ func (s *Store) Report(ctx context.Context, q Query, now time.Time) (Report, err
 	return r, nil
 }
 
-func (s *Store) report(ctx context.Context, q Query, now time.Time) (Report, error) {
-	var r Report
-	var members []uuid.UUID
-	var learners map[uuid.UUID]*learnerFacts
+// count is a Report that is being made.
+type count struct {
+	q         Query
+	plan      plan
+	members   []uuid.UUID // of the teams asked for; nil: everybody
+	learners  learners
+	signUps   []signUp
+	teams     map[uuid.UUID]*teamCount
+	lessons   map[uuid.UUID]*Lesson
+	templates map[uuid.UUID]*Template
+	ledger    *ledger
+	base      int // the period's first day among those that are looked at
+	report    *Report
+}
+
+// report reads what is counted, or else rows only.
+func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool) (Report, error) {
+	c := count{
+		q: q, learners: learners{}, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
+		ledger: s.ledger, report: &Report{Days: daysOf(q)},
+	}
+	if s.reader.Learner() != nil && q.TeamIDs == nil {
+		c.q.TeamIDs = []uuid.UUID{} // nobody is a lead of everybody
+	}
 	err := s.reader.Read(ctx, func(tx pgx.Tx) (err error) {
-		if members, err = readMembers(ctx, tx, q); err != nil {
+		if c.members, err = readMembers(ctx, tx, c.q); err != nil {
 			return err
 		}
-		if learners, err = r.readLearners(ctx, tx, q, members); err != nil {
-			return err
+		c.plan = planRows(q)
+		if counted {
+			if c.plan, err = newPlan(ctx, tx, q, now); err != nil {
+				return err
+			}
 		}
-		return r.readLearning(ctx, tx, q, members)
+		c.base = c.plan.first.Until(q.FirstDay())
+		return c.read(ctx, tx)
 	})
 	if err != nil {
 		return Report{}, err
 	}
-	signUps, err := s.readSignUps(ctx, q, members)
-	if err != nil {
-		return Report{}, err
-	}
-	r.count(q, now, learners, signUps)
-	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
-		keys, lessons, err := readFirsts(ctx, tx, q, signUps)
-		if err != nil {
+	err = s.all.Read(ctx, func(tx pgx.Tx) error {
+		if err := c.readSignUps(ctx, tx); err != nil {
 			return err
 		}
-		r.countFunnel(q, learners, signUps, keys, lessons)
-		if err := r.readLessonDays(ctx, tx, q, members); err != nil {
-			return err
-		}
-		return r.readQuiet(ctx, tx, q, members, now)
+		return c.nameQuiet(ctx, tx, now)
 	})
 	if err != nil {
 		return Report{}, err
 	}
-	return r, s.nameQuiet(ctx, &r)
+	c.finish(now)
+	return *c.report, nil
+}
+
+// read reads everything but accounts.
+func (c *count) read(ctx context.Context, tx pgx.Tx) error {
+	reads := []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows}
+	if c.plan.counted != (daySet{}) {
+		reads = append(reads, c.readCounted, c.readDaySums, c.readSums)
+	}
+	for _, read := range append(reads, c.readMembers, c.nameTeams, c.nameLearning) {
+		if err := read(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readMembers is nil for everybody.
@@ -102,335 +132,212 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 	return members, err
 }
 
-// readLearners reads who was active on which day, and what their runs cost, by
-// learner and team, in one look at the runs. A set of days is a string of bits, so
-// that not every day of every learner has to be sent.
-func (r *Report) readLearners(ctx context.Context, tx pgx.Tx, q Query, members []uuid.UUID) (map[uuid.UUID]*learnerFacts, error) {
-	first, last := q.scanned()
-	starts := period.Starts(first, last, q.Zone)
-	rows, err := tx.Query(ctx, `
-		select user_id, team_id,
-		       bit_or(set_bit($1::bit(448), width_bucket(at, $2::timestamptz[]) - 1, 1)) as days,
-		       count(*) filter (where ran and at >= $3) as runs,
-		       min(at) filter (where ran and at >= $3) as first_run,
-		       coalesce(sum(cost) filter (where at >= $3), 0) as cost,
-		       coalesce(sum(unpriced) filter (where at >= $3), 0)::bigint as unpriced
-		from (
-		  select user_id, team_id, created_at as at, true as ran, total_cost_usd as cost, unpriced
-		  from public.prompt_runs
-		  where user_id is not null and created_at >= $4 and created_at < $5 and ($6::uuid[] is null or team_id = any ($6))
-		  union all
-		  select user_id, null, started_at, false, null, null
-		  from public.user_progress
-		  where started_at >= $4 and started_at < $5 and ($7::uuid[] is null or user_id = any ($7))
-		  union all
-		  select user_id, null, completed_at, false, null, null
-		  from public.user_progress
-		  where completed_at >= $4 and completed_at < $5 and ($7::uuid[] is null or user_id = any ($7))
-		  union all
-		  select user_id, null, created_at, false, null, null
-		  from public.template_events
-		  where user_id is not null and created_at >= $4 and created_at < $5 and ($7::uuid[] is null or user_id = any ($7))
-		) did
-		group by user_id, team_id`,
-		pgtype.Bits{Bytes: make([]byte, horizon/8), Len: horizon, Valid: true}, starts, q.From, starts[0], q.To, q.TeamIDs, members)
-	if err != nil {
-		return nil, err
-	}
-	type row struct {
-		UserID   uuid.UUID
-		TeamID   *uuid.UUID
-		Days     pgtype.Bits
-		Runs     int64
-		FirstRun *time.Time
-		Cost     price.USD
-		Unpriced int64
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	if err != nil {
-		return nil, err
-	}
-	learners, teams := make(map[uuid.UUID]*learnerFacts, len(found)), map[uuid.UUID]*Team{}
-	for _, f := range found {
-		l := learners[f.UserID]
-		if l == nil {
-			l = &learnerFacts{}
-			learners[f.UserID] = l
-		}
-		for i, word := range setOf(f.Days.Bytes) {
-			l.days[i] |= word
-		}
-		if f.FirstRun != nil && (l.firstRun == nil || f.FirstRun.Before(*l.firstRun)) {
-			l.firstRun = f.FirstRun
-		}
-		spent := Spent{Runs: f.Runs, Cost: f.Cost, Unpriced: f.Unpriced}
-		r.Spent.add(spent)
-		if f.TeamID != nil && f.Runs > 0 {
-			team := teams[*f.TeamID]
-			if team == nil {
-				team = &Team{ID: *f.TeamID}
-				teams[*f.TeamID] = team
-			}
-			team.Active++
-			team.add(spent)
-		}
-	}
-	return learners, r.nameTeams(ctx, tx, teams)
+// teamCount is a Team that is being counted.
+type teamCount struct {
+	Team
+	active map[uuid.UUID]bool // who ran something for it, by the rows; Active has the others
 }
 
-func (r *Report) nameTeams(ctx context.Context, tx pgx.Tx, teams map[uuid.UUID]*Team) error {
-	ids := make([]uuid.UUID, 0, len(teams))
-	for id := range teams {
-		ids = append(ids, id)
+func (c *count) team(id uuid.UUID) *teamCount {
+	if c.teams[id] == nil {
+		c.teams[id] = &teamCount{Team{ID: id}, map[uuid.UUID]bool{}}
+	}
+	return c.teams[id]
+}
+
+func (c *count) lesson(id uuid.UUID) *Lesson {
+	if c.lessons[id] == nil {
+		c.lessons[id] = &Lesson{ID: id}
+	}
+	return c.lessons[id]
+}
+
+func (c *count) template(id uuid.UUID) *Template {
+	if c.templates[id] == nil {
+		c.templates[id] = &Template{ID: id}
+	}
+	return c.templates[id]
+}
+
+// nameTeams lists the teams for which something was run.
+func (c *count) nameTeams(ctx context.Context, tx pgx.Tx) error {
+	ids := make([]uuid.UUID, 0, len(c.teams))
+	for id, team := range c.teams {
+		if team.Runs > 0 {
+			ids = append(ids, id)
+		}
 	}
 	rows, err := tx.Query(ctx, `
-		select t.id, t.name, count(m.user_id) as members
-		from public.teams t
-		left join public.team_members m on m.team_id = t.id
-		where t.id = any ($1)
-		group by t.id, t.name`, ids)
+		select id, name from public.teams where id = any ($1)`, ids)
 	if err != nil {
 		return err
 	}
-	type row struct {
-		ID      uuid.UUID
-		Name    string
-		Members int64
+	var id uuid.UUID
+	var name string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+		c.teams[id].Name = name
+		return nil
+	}); err != nil {
+		return err
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	for _, f := range found {
-		teams[f.ID].Name, teams[f.ID].Members = f.Name, f.Members
+	for _, id := range ids {
+		team := c.teams[id]
+		team.Active += len(team.active)
+		c.report.Teams = append(c.report.Teams, team.Team)
 	}
-	for _, team := range teams {
-		r.Teams = append(r.Teams, *team)
-	}
-	sortTeams(r.Teams)
-	return err
+	sortTeams(c.report.Teams)
+	return nil
 }
 
-// readLearning reads lessons and templates.
-func (r *Report) readLearning(ctx context.Context, tx pgx.Tx, q Query, members []uuid.UUID) error {
-	rows, err := tx.Query(ctx, `
-		select did.lesson_id as id, coalesce(l.title, '') as title, did.started, did.completed, did.finished, did.score
-		from (
-		  select lesson_id,
-		         count(*) filter (where started_at >= $1 and started_at < $2) as started,
-		         count(*) filter (where completed_at >= $1 and completed_at < $2) as completed,
-		         count(*) filter (where started_at >= $1 and started_at < $2 and completed_at < $2) as finished,
-		         percentile_cont(0.5) within group (order by score) filter (where completed_at >= $1 and completed_at < $2) as score
-		  from public.user_progress
-		  where (started_at >= $1 and started_at < $2 or completed_at >= $1 and completed_at < $2) and ($3::uuid[] is null or user_id = any ($3))
-		  group by lesson_id
-		) did
-		left join public.lessons l on l.id = did.lesson_id
-		order by l.position nulls last, title, id`, q.From, q.To, members)
-	if err != nil {
-		return err
-	}
-	if r.Lessons, err = pgx.CollectRows(rows, pgx.RowToStructByName[Lesson]); err != nil {
-		return err
-	}
-	for _, l := range r.Lessons {
-		r.Started, r.Completed = r.Started+l.Started, r.Completed+l.Completed
-	}
-
-	rows, err = tx.Query(ctx, `
-		select event, count(*), count(distinct user_id) as learners
-		from public.template_events
-		where created_at >= $1 and created_at < $2 and ($3::uuid[] is null or user_id = any ($3))
-		group by event
-		order by count(*) desc, event`, q.From, q.To, members)
-	if err != nil {
-		return err
-	}
-	if r.Events, err = pgx.CollectRows(rows, pgx.RowToStructByName[EventCount]); err != nil {
-		return err
-	}
-
-	rows, err = tx.Query(ctx, `
-		select did.template_id as id, coalesce(t.title, '') as title, used, viewed, forked, shared, created, learners
-		from (
-		  select template_id,
-		         count(*) filter (where event = 'used') as used, count(*) filter (where event = 'viewed') as viewed,
-		         count(*) filter (where event = 'forked') as forked, count(*) filter (where event = 'shared') as shared,
-		         count(*) filter (where event = 'created') as created, count(distinct user_id) as learners
-		  from public.template_events
-		  where created_at >= $1 and created_at < $2 and ($3::uuid[] is null or user_id = any ($3))
-		  group by template_id
-		  order by count(*) filter (where event = 'used') desc, count(*) desc, template_id
-		  limit $4
-		) did
-		left join public.prompt_templates t on t.id = did.template_id
-		order by used desc, used + viewed + forked + shared + created desc, did.template_id`, q.From, q.To, members, mostTemplates)
-	if err != nil {
-		return err
-	}
-	r.Templates, err = pgx.CollectRows(rows, pgx.RowToStructByName[Template])
-	return err
-}
-
-// readSignUps reads the accounts that were made in the period and in the weeks of
-// the cohorts. Deleted and anonymous ones do not count.
-func (s *Store) readSignUps(ctx context.Context, q Query, members []uuid.UUID) (all []signUp, err error) {
-	first, _ := q.cohorts()
-	since := first.Start(q.Zone)
-	if q.From.Before(since) {
-		since = q.From
-	}
-	err = s.all.Read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
-			select id, created_at
-			from auth.users
-			where created_at >= $1 and created_at < $2 and deleted_at is null and not is_anonymous and ($3::uuid[] is null or id = any ($3))`,
-			since, q.To, members)
-		if err != nil {
-			return err
+// nameLearning lists lessons and templates.
+func (c *count) nameLearning(ctx context.Context, tx pgx.Tx) error {
+	for _, l := range c.lessons {
+		if l.Started+l.Completed > 0 {
+			c.report.Lessons = append(c.report.Lessons, *l)
 		}
-		all, err = pgx.CollectRows(rows, pgx.RowToStructByName[signUp])
-		return err
-	})
-	return all, err
-}
-
-// readFirsts reads when those who signed up in the period first had a key, and
-// first completed a lesson. Of a key that was deleted nothing is known.
-func readFirsts(ctx context.Context, tx pgx.Tx, q Query, signUps []signUp) (keys, lessons map[uuid.UUID]time.Time, err error) {
+	}
+	for _, t := range c.templates {
+		if t.all() > 0 {
+			c.report.Templates = append(c.report.Templates, *t)
+		}
+	}
+	c.report.countEvents()
+	c.report.Templates = mostUsed(c.report.Templates)
 	var ids []uuid.UUID
-	for _, s := range signUps {
-		if !s.CreatedAt.Before(q.From) {
-			ids = append(ids, s.ID)
-		}
+	for _, l := range c.report.Lessons {
+		ids = append(ids, l.ID)
+	}
+	for _, t := range c.report.Templates {
+		ids = append(ids, t.ID)
 	}
 	rows, err := tx.Query(ctx, `
-		select user_id, min(created_at) as at, true as key
-		from public.user_api_keys where user_id = any ($1) and created_at < $2 group by user_id
+		select id, title, position from public.lessons where id = any ($1)
 		union all
-		select user_id, min(completed_at), false
-		from public.user_progress where user_id = any ($1) and completed_at < $2 group by user_id`, ids, q.To)
-	if err != nil {
-		return nil, nil, err
-	}
-	type row struct {
-		UserID uuid.UUID
-		At     time.Time
-		Key    bool
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	keys, lessons = map[uuid.UUID]time.Time{}, map[uuid.UUID]time.Time{}
-	for _, f := range found {
-		if f.Key {
-			keys[f.UserID] = f.At
-		} else {
-			lessons[f.UserID] = f.At
-		}
-	}
-	return keys, lessons, err
-}
-
-// readLessonDays reads when lessons were started and completed.
-func (r *Report) readLessonDays(ctx context.Context, tx pgx.Tx, q Query, members []uuid.UUID) error {
-	rows, err := tx.Query(ctx, `
-		select width_bucket(at, $1::timestamptz[]) - 1 as day, count(*) filter (where not done) as started, count(*) filter (where done) as completed
-		from (
-		  select started_at as at, false as done from public.user_progress
-		  where started_at >= $2 and started_at < $3 and ($4::uuid[] is null or user_id = any ($4))
-		  union all
-		  select completed_at, true from public.user_progress
-		  where completed_at >= $2 and completed_at < $3 and ($4::uuid[] is null or user_id = any ($4))
-		) did
-		group by 1`, period.Starts(q.FirstDay(), q.LastDay(), q.Zone), q.From, q.To, members)
+		select id, title, 0 from public.prompt_templates where id = any ($1)`, ids)
 	if err != nil {
 		return err
 	}
-	type row struct {
-		Day                int
-		Started, Completed int64
+	titles, positions := map[uuid.UUID]string{}, map[uuid.UUID]int{}
+	var id uuid.UUID
+	var title string
+	var position int
+	if _, err := pgx.ForEachRow(rows, []any{&id, &title, &position}, func() error {
+		titles[id], positions[id] = title, position
+		return nil
+	}); err != nil {
+		return err
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	for _, f := range found {
-		r.Days[f.Day].LessonsStarted, r.Days[f.Day].LessonsCompleted = f.Started, f.Completed
+	for i := range c.report.Lessons {
+		l := &c.report.Lessons[i]
+		l.Title = titles[l.ID]
 	}
-	return err
+	for i := range c.report.Templates {
+		t := &c.report.Templates[i]
+		t.Title = titles[t.ID]
+	}
+	sortLessons(c.report.Lessons, positions)
+	return nil
 }
 
-// readQuiet finds the learners whose last run failed, in the period and long
-// enough ago.
-func (r *Report) readQuiet(ctx context.Context, tx pgx.Tx, q Query, members []uuid.UUID, now time.Time) error {
+// readSignUps reads the accounts that were made in the period, in the one before it
+// and in the weeks of the cohorts, and when each first had a key that is still
+// there. Deleted and anonymous accounts do not count.
+func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
+	first, _ := c.q.cohorts()
+	since, _ := c.q.Before()
+	if start := first.Start(c.q.Zone); start.Before(since) {
+		since = start
+	}
+	rows, err := tx.Query(ctx, `
+		select user_id, created_at from public.user_api_keys
+		where created_at < $1 and ($2::uuid[] is null or user_id = any ($2))`, c.q.To, c.members)
+	if err != nil {
+		return err
+	}
+	keys := map[uuid.UUID]time.Time{}
+	if err := eachRaw(rows, func(row raw) {
+		id, at := row.uuid(0), row.time(1)
+		if known, ok := keys[id]; !ok || at.Before(known) {
+			keys[id] = at
+		}
+	}); err != nil {
+		return err
+	}
+	rows, err = tx.Query(ctx, `
+		select id, created_at from auth.users
+		where created_at >= $1 and created_at < $2 and deleted_at is null and not is_anonymous and ($3::uuid[] is null or id = any ($3))`,
+		since, c.q.To, c.members)
+	if err != nil {
+		return err
+	}
+	var unsure []uuid.UUID
+	if err := eachRaw(rows, func(row raw) {
+		s := signUp{ID: row.uuid(0), CreatedAt: row.time(1)}
+		s.FirstKey = keys[s.ID]
+		c.signUps = append(c.signUps, s)
+		// Who did something before the period and signed up in it is rare, but can be.
+		if l := c.learners[s.ID]; l != nil && l.before && !s.CreatedAt.Before(c.q.From) {
+			unsure = append(unsure, s.ID)
+		}
+	}); err != nil || len(unsure) == 0 {
+		return err
+	}
+	return c.lookUp(ctx, tx, unsure)
+}
+
+// nameQuiet finds whose last run failed, in the period and long enough ago.
+func (c *count) nameQuiet(ctx context.Context, tx pgx.Tx, now time.Time) error {
 	until := now.AddDate(0, 0, -QuietDays)
-	if q.To.Before(until) {
-		until = q.To
+	if c.q.To.Before(until) {
+		until = c.q.To
 	}
-	exists := `user_id = any ($4)`
-	if members == nil {
-		exists = `$4::uuid[] is null and exists (select from auth.users u where u.id = user_id and u.deleted_at is null)`
+	var ids []uuid.UUID
+	for id, l := range c.learners {
+		if l.last.failed && !l.last.at.Before(c.q.From) && l.last.at.Before(until) && (c.members == nil || slices.Contains(c.members, id)) {
+			ids = append(ids, id)
+		}
 	}
-	rows, err := tx.Query(ctx, `
-		with failed as (
-		  select distinct on (user_id) user_id, id, created_at
-		  from public.prompt_runs
-		  where user_id is not null and status in ('error', 'interrupted') and created_at >= $1 and created_at < $2
-		    and ($3::uuid[] is null or team_id = any ($3))
-		  order by user_id, created_at desc, id desc
-		), quiet as (
-		  select user_id, id, created_at, count(*) over () as total
-		  from failed
-		  where `+exists+`
-		    and not exists (
-		      select from public.prompt_runs later
-		      where later.user_id = failed.user_id and later.created_at >= failed.created_at
-		        and (later.created_at, later.id) > (failed.created_at, failed.id)
-		        and ($3::uuid[] is null or later.team_id = any ($3)))
-		  order by created_at desc, id desc
-		  limit $5
-		)
-		select q.user_id as learner_id, '' as email, q.id as run_id, q.created_at as at,
-		       coalesce((select error_class from public.prompt_attempts a
-		                 where a.run_id = q.id and a.created_at = q.created_at and error_class is not null order by ordinal limit 1), '') as class,
-		       q.total
-		from quiet q
-		order by q.created_at desc, q.id desc`, q.From, until, q.TeamIDs, members, mostQuiet)
+	rows, err := tx.Query(ctx, `select id, coalesce(email, '') from auth.users where id = any ($1) and deleted_at is null`, ids)
 	if err != nil {
 		return err
 	}
-	type row struct {
-		Quiet
-		Total int
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	for _, f := range found {
-		r.Quiet, r.QuietAll = append(r.Quiet, f.Quiet), f.Total
-	}
-	return err
-}
-
-func (s *Store) nameQuiet(ctx context.Context, r *Report) error {
-	ids := make([]uuid.UUID, len(r.Quiet))
-	for i, quiet := range r.Quiet {
-		ids[i] = quiet.LearnerID
-	}
-	emails, err := s.emails(ctx, ids)
-	for i, quiet := range r.Quiet {
-		r.Quiet[i].Email = emails[quiet.LearnerID]
-	}
-	return err
-}
-
-func (s *Store) emails(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
-	emails := make(map[uuid.UUID]string, len(ids))
-	err := s.all.Read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `select id, coalesce(email, '') from auth.users where id = any ($1)`, ids)
-		if err != nil {
-			return err
-		}
-		var id uuid.UUID
-		var email string
-		_, err = pgx.ForEachRow(rows, []any{&id, &email}, func() error {
-			emails[id] = email
-			return nil
-		})
+	var id uuid.UUID
+	var email string
+	if _, err = pgx.ForEachRow(rows, []any{&id, &email}, func() error {
+		last := c.learners[id].last
+		c.report.Quiet = append(c.report.Quiet, Quiet{LearnerID: id, Email: email, RunID: last.id, At: last.at})
+		return nil
+	}); err != nil {
 		return err
+	}
+	sortQuiet(c.report.Quiet)
+	c.report.QuietAll = len(c.report.Quiet)
+	c.report.Quiet = c.report.Quiet[:min(len(c.report.Quiet), mostQuiet)]
+	return c.readClasses(ctx, tx)
+}
+
+// readClasses reads with what the last runs of those who went quiet failed.
+func (c *count) readClasses(ctx context.Context, tx pgx.Tx) error {
+	ids, times := make([]uuid.UUID, len(c.report.Quiet)), make([]time.Time, len(c.report.Quiet))
+	for i, q := range c.report.Quiet {
+		ids[i], times[i] = q.RunID, q.At
+	}
+	rows, err := tx.Query(ctx, `
+		select asked.place::int - 1, a.error_class
+		from unnest($1::uuid[], $2::timestamptz[]) with ordinality as asked (id, at, place), lateral (
+		  select error_class from public.prompt_attempts
+		  where run_id = asked.id and created_at = asked.at and error_class is not null
+		  order by ordinal limit 1) a`, ids, times)
+	if err != nil {
+		return err
+	}
+	var place int
+	var class string
+	_, err = pgx.ForEachRow(rows, []any{&place, &class}, func() error {
+		c.report.Quiet[place].Class = class
+		return nil
 	})
-	return emails, err
+	return err
 }
 
 // Teams returns every team that may be seen, by name.
