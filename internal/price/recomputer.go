@@ -281,7 +281,9 @@ func newPaidColumns(n int) paidColumns {
 	return paidColumns{make([]*USD, n), make([]string, n), make([]*int64, n)}
 }
 
-func (c paidColumns) set(i int, p paid) { c.usd[i], c.sources[i], c.prices[i] = p.Cost, p.Source, p.PriceID }
+func (c paidColumns) set(i int, p paid) {
+	c.usd[i], c.sources[i], c.prices[i] = p.Cost, p.Source, p.PriceID
+}
 
 // queueCounters keeps what fallback keys have spent the sum over the attempts, as it
 // is promised: of this month, like run.BudgetStore.Recount. What earlier months came
