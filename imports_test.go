@@ -47,7 +47,7 @@ var mayImport = map[string]string{
 	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network",
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
-	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit",
+	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit internal/sheet",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit",
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",

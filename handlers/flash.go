@@ -56,6 +56,10 @@ const (
 	flashMemberLeads      = "member-leads"
 	flashMemberLeadsNot   = "member-leads-not"
 
+	flashPriceSet     = "price-set"
+	flashPriceSame    = "price-same"
+	flashPriceRemoved = "price-removed"
+
 	flashProcedureMade      = "procedure-made"
 	flashProcedureSaved     = "procedure-saved"
 	flashProcedureMerged    = "procedure-merged"
@@ -105,6 +109,10 @@ var flashes = map[string]views.Flash{
 	flashMemberRemoved:    {Kind: "success", Text: "Removed from the team."},
 	flashMemberLeads:      {Kind: "success", Text: "Leads the team from now on. To look at its figures here, they need to be an operator, too: see Settings, Operators."},
 	flashMemberLeadsNot:   {Kind: "success", Text: "Is a member from now on, and sees nothing of the others."},
+
+	flashPriceSet:     {Kind: "success", Text: "Saved: it prices every run that starts while it is in force. What attempts cost already stays as it is; recompute it below if it should not."},
+	flashPriceSame:    {Kind: "info", Text: "Nothing was changed: that is how it is already."},
+	flashPriceRemoved: {Kind: "success", Text: "Removed. What attempts cost that it priced stays as it is until you recompute it."},
 
 	flashProcedureMade:      {Kind: "success", Text: "The procedure is in the runbook."},
 	flashProcedureSaved:     {Kind: "success", Text: "Saved. The version before stays in the history."},

@@ -48,13 +48,15 @@ type Server struct {
 	Audit    *audit.Store
 
 	// Runs, and what they need.
-	Runner    *run.Runner
-	Providers *provider.Registry
-	Endpoints *provider.Endpoints
-	Prices    *price.Prices
-	Budgets   *run.BudgetStore
-	Fallbacks *key.Fallbacks
-	OwnKeys   *key.OwnKeys
+	Runner     *run.Runner
+	Providers  *provider.Registry
+	Endpoints  *provider.Endpoints
+	Prices     *price.Prices
+	PriceStore *price.Store
+	PriceJobs  *price.Jobs
+	Budgets    *run.BudgetStore
+	Fallbacks  *key.Fallbacks
+	OwnKeys    *key.OwnKeys
 	// TestKey makes a free call with a key and draws its conclusions; operatorID is
 	// who asked for it.
 	TestKey func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)

@@ -57,6 +57,7 @@ create table ops.price_jobs (
   last_at        timestamptz not null default '-infinity', -- how far it came
   last_run       uuid not null default '00000000-0000-0000-0000-000000000000',
   last_ordinal   smallint not null default -1,
+  expected       bigint not null default 0,        -- as many as there were when it was started; 0: not known
   seen           bigint not null default 0,
   changed        bigint not null default 0,
   priced         bigint not null default 0,        -- of them: had no price before

@@ -96,6 +96,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err := prices.RunOnce(ctx, time.Now()); err != nil {
 		return err
 	}
+	priceJobs := price.NewJobs(f.pool, postgres.NewReader(f.pool), cfg.Zone())
 	keyStore := key.NewStore(f.pool, f.ring)
 	if err := keyStore.CheckRing(ctx); err != nil {
 		return err
@@ -224,7 +225,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts, Runbook: runbook.NewStore(f.pool), Checks: board, Reading: reading(board), Readable: readable(board),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
-		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
@@ -268,6 +269,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		})
 	}
 	loops.Go(func() error { return prices.Run(ctx) })
+	loops.Go(func() error { return price.NewRecomputer(priceJobs, log).Run(ctx) })
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return health.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })

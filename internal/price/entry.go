@@ -50,6 +50,19 @@ func (s *Store) History(ctx context.Context, provider, model string) ([]Entry, e
 	return entries, nil
 }
 
+// All returns every entry on the list, by provider and model.
+func (s *Store) All(ctx context.Context) ([]Entry, error) {
+	rows, err := s.db.Query(ctx, `
+		select`+entryColumns+`
+		from ops.model_prices where withdrawn_at is null
+		order by provider, model, seeded, daily_from nulls last, effective_from desc`)
+	if err != nil {
+		return nil, postgres.Fault(fmt.Errorf("read all prices: %w", err))
+	}
+	entries, err := pgx.CollectRows(rows, pgx.RowToStructByName[Entry])
+	return entries, postgres.Fault(err)
+}
+
 // Entry returns one entry. It is fault.NotFound if there is none.
 func (s *Store) Entry(ctx context.Context, id int64) (Entry, error) {
 	entry, err := entryIn(ctx, s.db, id, "")

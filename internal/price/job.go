@@ -68,6 +68,7 @@ type Job struct {
 	Undoes *int64 // nil: it recomputes
 	Span
 	Status     string // running or done
+	Expected   int64  // attempts to look at, as it was when it was started; 0: not known
 	Sums              // so far
 	Actor      string
 	CreatedAt  time.Time
@@ -80,19 +81,22 @@ type Job struct {
 func (j Job) Done() bool { return j.Status == "done" }
 
 const jobColumns = `
-	id, undoes, provider, model, case when isfinite(from_at) then from_at end as "from", to_at as "to", reported, status,
+	id, undoes, provider, model, case when isfinite(from_at) then from_at end as "from", to_at as "to", reported, status, expected,
 	seen, changed, priced, unpriced, kept, old_usd, new_usd, actor, created_at, finished_at,
 	case when isfinite(last_at) then last_at end as last_at,
 	(select u.id from ops.price_jobs u where u.undoes = j.id) as undone_by`
 
 // Jobs recomputes what attempts cost. Zone is where days of budgets begin.
 type Jobs struct {
-	db   postgres.DB
-	zone *time.Location
+	db     postgres.DB
+	reader postgres.Reader
+	zone   *time.Location
 }
 
-// NewJobs returns Jobs on db.
-func NewJobs(db postgres.DB, zone *time.Location) *Jobs { return &Jobs{db, zone} }
+// NewJobs returns Jobs on db; previews read with reader.
+func NewJobs(db postgres.DB, reader postgres.Reader, zone *time.Location) *Jobs {
+	return &Jobs{db, reader, zone}
+}
 
 // Find returns a job. It is fault.NotFound if there is none.
 func (j *Jobs) Find(ctx context.Context, id int64) (Job, error) {
@@ -129,9 +133,9 @@ const previewBatch = 20_000
 
 // Preview says what Start would come to, and changes nothing. It reads every
 // attempt of the span.
-func Preview(ctx context.Context, reader postgres.Reader, span Span) (Sums, error) {
+func (j *Jobs) Preview(ctx context.Context, span Span) (Sums, error) {
 	var sums Sums
-	err := reader.Read(ctx, func(tx pgx.Tx) error {
+	err := j.reader.Read(ctx, func(tx pgx.Tx) error {
 		book, _, err := (&Store{tx}).load(ctx)
 		if err != nil {
 			return err
@@ -202,9 +206,9 @@ func (s Span) of(a attempt) bool {
 
 // Start has the span recomputed in the background; Recomputer does it. It is
 // fault.Conflict while costs of the model are recomputed, and when its prices
-// changed since they were seen.
-func (j *Jobs) Start(ctx context.Context, span Span, seen string, actor audit.Actor, now time.Time) (int64, error) {
-	return j.start(ctx, span, nil, actor, now, func(entries []Entry) error {
+// changed since they were seen. expected is how many attempts a preview looked at.
+func (j *Jobs) Start(ctx context.Context, span Span, seen string, expected int64, actor audit.Actor, now time.Time) (int64, error) {
+	return j.start(ctx, span, nil, max(expected, 0), actor, now, func(entries []Entry) error {
 		if seen != Seen(entries) {
 			return errPricesChanged
 		}
@@ -225,12 +229,12 @@ func (j *Jobs) Undo(ctx context.Context, id int64, actor audit.Actor, now time.T
 	case job.UndoneBy != nil:
 		return 0, errUndone
 	}
-	return j.start(ctx, job.Span, &id, actor, now, func([]Entry) error { return nil })
+	return j.start(ctx, job.Span, &id, job.Changed, actor, now, func([]Entry) error { return nil })
 }
 
 var errUndone = fault.New(fault.Conflict, "This recomputation was taken back already.")
 
-func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, actor audit.Actor, now time.Time, check func([]Entry) error) (id int64, err error) {
+func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, expected int64, actor audit.Actor, now time.Time, check func([]Entry) error) (id int64, err error) {
 	err = postgres.InTx(ctx, j.db, func(tx pgx.Tx) error {
 		entries, err := (&Store{tx}).lockModel(ctx, tx, span.Provider, span.Model)
 		if err != nil {
@@ -240,10 +244,10 @@ func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, actor audit.
 			return err
 		}
 		err = tx.QueryRow(ctx, `
-			insert into ops.price_jobs (undoes, provider, model, from_at, to_at, reported, operator_id, actor, created_at)
-			values ($1, $2, $3, coalesce($4::timestamptz, '-infinity'), $5, $6, $7, $8, $9)
+			insert into ops.price_jobs (undoes, provider, model, from_at, to_at, reported, operator_id, actor, created_at, expected)
+			values ($1, $2, $3, coalesce($4::timestamptz, '-infinity'), $5, $6, $7, $8, $9, $10)
 			returning id`,
-			undoes, span.Provider, span.Model, span.From, span.To, span.Reported, actor.OperatorID, actor.Name, now).Scan(&id)
+			undoes, span.Provider, span.Model, span.From, span.To, span.Reported, actor.OperatorID, actor.Name, now, expected).Scan(&id)
 		if postgres.IsUnique(err, "price_jobs_undoes_key") {
 			return errUndone
 		}

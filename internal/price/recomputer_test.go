@@ -39,7 +39,7 @@ type books struct {
 func newBooks(t *testing.T) *books {
 	t.Helper()
 	db := pgtest.Database(t)
-	jobs := price.NewJobs(db, time.UTC)
+	jobs := price.NewJobs(db, postgres.NewReader(db), time.UTC)
 	b := &books{t, db, price.NewStore(db), jobs, price.NewRecomputer(jobs, discard), uuid.New(), uuid.New()}
 	b.exec(`select ops.ensure_partitions('2026-09-01', '2026-12-01')`)
 	b.price("input", "1", "output", "2", "cacheRead", "0.1", "from", "2026-10-01")
@@ -151,7 +151,7 @@ func (b *books) start(span price.Span) int64 {
 	b.Helper()
 	entries, err := b.store.History(b.Context(), span.Provider, span.Model)
 	must(b, err)
-	id, err := b.jobs.Start(b.Context(), span, price.Seen(entries), audit.CommandLine, noon)
+	id, err := b.jobs.Start(b.Context(), span, price.Seen(entries), 0, audit.CommandLine, noon)
 	must(b, err)
 	return id
 }
@@ -232,7 +232,7 @@ func TestRecompute(t *testing.T) {
 	}
 	b.price("input", "2", "output", "2", "cacheRead", "0.5", "from", "2026-11-01")
 	span := b.span()
-	preview, err := price.Preview(t.Context(), postgres.NewReader(b.db), span)
+	preview, err := b.jobs.Preview(t.Context(), span)
 	must(t, err)
 	id := b.start(span)
 	if got, _ := b.jobs.Latest(t.Context(), "openai", "gpt-5-mini", 5); len(got) != 1 || got[0].Status != "running" {
@@ -241,7 +241,10 @@ func TestRecompute(t *testing.T) {
 	entries, err := b.store.History(t.Context(), "openai", "gpt-5-mini")
 	must(t, err)
 	for name, err := range map[string]error{
-		"a second job": func() error { _, err := b.jobs.Start(t.Context(), span, price.Seen(entries), audit.CommandLine, noon); return err }(),
+		"a second job": func() error {
+			_, err := b.jobs.Start(t.Context(), span, price.Seen(entries), 0, audit.CommandLine, noon)
+			return err
+		}(),
 		"a price meanwhile": func() error {
 			_, _, err := b.store.Set(t.Context(), price.Change{Price: parsed(t, "from", "2026-11-10"), Seen: price.Seen(entries)}, audit.CommandLine, noon)
 			return err
@@ -257,7 +260,7 @@ func TestRecompute(t *testing.T) {
 		run  uuid.UUID
 		want string
 	}{
-		"before the old price": {before, "4 computed"},    // 0.8 × 3 + 0.2 × 3 + 0.5 × 2
+		"before the old price": {before, "4 computed"},     // 0.8 × 3 + 0.2 × 3 + 0.5 × 2
 		"october":              {october, "1.82 computed"}, // its own price goes before
 		"november":             {november, "2.7 computed"}, // 0.8 × 2 + 0.2 × 0.5 + 0.5 × 2
 		"an own key":           {own, "2.7 computed"},
@@ -379,7 +382,7 @@ func TestRecomputeKilledHalfWay(t *testing.T) {
 	}
 	b.recount()
 	b.price("input", "1.2345", "output", "7.89", "cacheRead", "0.321", "from", "2026-11-01")
-	preview, err := price.Preview(t.Context(), postgres.NewReader(b.db), b.span())
+	preview, err := b.jobs.Preview(t.Context(), b.span())
 	must(t, err)
 	id := b.start(b.span())
 
@@ -389,7 +392,7 @@ func TestRecomputeKilledHalfWay(t *testing.T) {
 	for i := range 4 {
 		tx, err := b.db.Begin(t.Context())
 		must(t, err)
-		doomed := price.NewRecomputer(price.NewJobs(tx, time.UTC), discard)
+		doomed := price.NewRecomputer(price.NewJobs(tx, postgres.NewReader(tx), time.UTC), discard)
 		doomed.InBatchesOf(7)
 		if more, err := doomed.Step(t.Context(), noon); err != nil || !more {
 			t.Fatalf("step: %v, %v", more, err)
