@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity internal/view",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -57,6 +57,7 @@ var mayImport = map[string]string{
 	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup internal/sheet",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet",
+	"internal/view":                 "internal/fault internal/postgres internal/audit",
 	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet",
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
@@ -80,7 +81,7 @@ var onlyIn = map[string]string{
 	"github.com/yuin/goldmark":   "internal/runbook",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo",
+		"internal/rollup internal/usage internal/history internal/activity internal/view internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo",
 }
 
 func TestImports(t *testing.T) {

@@ -33,6 +33,7 @@ import (
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/internal/view"
 	"github.com/promptcademy/promptops/static"
 	"github.com/promptcademy/promptops/views"
 )
@@ -65,6 +66,7 @@ type Server struct {
 	Usage         *usage.Store
 	History       *history.Store
 	Activity      *activity.Store
+	Views         *view.Store
 	Outreach      *outreach.Store
 	Runbook       *runbook.Store
 	Checks        *runbook.Board

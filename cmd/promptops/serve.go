@@ -42,6 +42,7 @@ import (
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/internal/view"
 	"github.com/promptcademy/promptops/static"
 )
 
@@ -225,7 +226,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts, Runbook: runbook.NewStore(f.pool), Checks: board, Reading: reading(board), Readable: readable(board),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
-		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Views: view.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
 		Ready: f.ready,
 		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
