@@ -353,6 +353,7 @@ func pages() map[string]templ.Component {
 	maps.Copy(all, overviewPages())
 	maps.Copy(all, incidentPages())
 	maps.Copy(all, runbookStates())
+	maps.Copy(all, pricesPages())
 	return all
 }
 
