@@ -39,7 +39,7 @@ func (s *Server) pricesView(book *price.Book, unpriced []price.Unpriced, jobs []
 			continue
 		}
 		count++
-		page.Rows = append(page.Rows, s.modelRows(m)...)
+		page.Rows = append(page.Rows, s.modelRows(m, zone)...)
 	}
 	choose(page.Providers, providerID)
 	page.Count = plural(int64(count), "model", "models")
@@ -47,10 +47,21 @@ func (s *Server) pricesView(book *price.Book, unpriced []price.Unpriced, jobs []
 }
 
 // modelRows are the lines of a model: the first one has its name.
-func (s *Server) modelRows(m price.Listed) []views.PriceRow {
+func (s *Server) modelRows(m price.Listed, zone *time.Location) []views.PriceRow {
 	var rows []views.PriceRow
-	for _, p := range m.Now {
-		rows = append(rows, s.priceRows(p)...)
+	for i, p := range m.Now {
+		of := s.priceRows(p)
+		of[0].Since = "The beginning"
+		if p.EffectiveFrom != nil {
+			of[0].Since = views.MomentOf(*p.EffectiveFrom, zone).Local
+		}
+		if p.EffectiveTo != nil {
+			of[0].Until = views.MomentOf(*p.EffectiveTo, zone).Local
+		}
+		if i > 0 && of[0].When == "" {
+			of[0].When = "At other times"
+		}
+		rows = append(rows, of...)
 	}
 	if len(rows) == 0 {
 		rows = []views.PriceRow{{When: "None in force today"}}
@@ -236,6 +247,7 @@ func jobLine(j price.Job, zone *time.Location) views.PriceJobLine {
 	}
 	switch {
 	case !j.Done():
+		line.What = map[bool]string{false: "Recomputing", true: "Putting back"}[j.Undoes != nil]
 		line.Mark = views.PriceMark{Text: "Going on", Kind: "info"}
 	case j.UndoneBy != nil:
 		line.Mark = views.PriceMark{Text: "Taken back", Kind: "neutral"}

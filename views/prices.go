@@ -53,6 +53,8 @@ type PriceRow struct {
 	Source   string
 	Link     string // address of the source; "" if it is none
 	Dated    string // the day of the source, "31 Oct 2026"; may be empty
+	Since    string // when it began, "1 Oct 2026, 00:00 CEST", "The beginning"; "" for a tier
+	Until    string // when it ends; "" for good
 	Own      bool   // an operator set it
 }
 
@@ -85,6 +87,8 @@ func (m PriceMark) icon() string {
 		return "check"
 	case "info":
 		return "clock"
+	case "neutral":
+		return "info"
 	default:
 		return "alert"
 	}
@@ -124,6 +128,9 @@ type PriceEntry struct {
 	Gone    *PriceGone
 	Problem string // of its removal
 }
+
+// label tells entries apart that hold for the same time.
+func (e PriceEntry) label() string { return "Price " + e.ID + ": " + e.Span }
 
 // PriceGone is when and how an entry was taken off the list.
 type PriceGone struct {

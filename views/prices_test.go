@@ -14,10 +14,10 @@ var pricesAt = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func priceRows() []PriceRow {
 	return []PriceRow{
 		{Name: "openai/gpt-5-mini", Provider: "OpenAI", Input: Rate{"$0.25", false}, Cached: Rate{"$0.025", false}, Write5m: Rate{"$0.25", true}, Write1h: Rate{"$0.25", true},
-			Output: Rate{"$2.00", false}, Source: "openai.com", Link: "https://openai.com/api/pricing", Dated: "31 Oct 2026"},
+			Output: Rate{"$2.00", false}, Since: "The beginning", Source: "openai.com", Link: "https://openai.com/api/pricing", Dated: "31 Oct 2026"},
 		{When: "Above 200,000 input tokens", Input: Rate{"$0.50", false}, Cached: Rate{"$0.50", true}, Write5m: Rate{"$0.50", true}, Write1h: Rate{"$0.50", true}, Output: Rate{"$2.00", true}},
 		{Name: "deepseek/deepseek-chat", Provider: "DeepSeek", When: "16:30–00:30 UTC", Input: Rate{"$0.135", false}, Cached: Rate{"$0.0175", false}, Write5m: Rate{"$0.135", true},
-			Write1h: Rate{"$0.135", true}, Output: Rate{"$0.55", false}, Source: "our contract", Own: true},
+			Write1h: Rate{"$0.135", true}, Output: Rate{"$0.55", false}, Since: "1 Oct 2026, 00:00 CEST", Until: "1 Dec 2026, 00:00 CET", Source: "our contract", Own: true},
 	}
 }
 
@@ -27,7 +27,7 @@ func unpricedLine() UnpricedLine {
 
 func jobLines() []PriceJobLine {
 	return []PriceJobLine{
-		{ID: "2", Model: "openai/gpt-5-mini", What: "Recomputed", By: "marta@example.org", At: MomentOf(pricesAt, time.UTC), Mark: PriceMark{"Going on", "info"}, Changed: "500 of 500 attempts", Amount: "+$0.0123"},
+		{ID: "2", Model: "openai/gpt-5-mini", What: "Recomputing", By: "marta@example.org", At: MomentOf(pricesAt, time.UTC), Mark: PriceMark{"Going on", "info"}, Changed: "500 of 500 attempts", Amount: "+$0.0123"},
 		{ID: "1", Model: "openai/gpt-5-mini", What: "Recomputed", By: "command line", At: MomentOf(pricesAt.AddDate(0, 0, -1), time.UTC), Mark: PriceMark{"Taken back", "neutral"}, Changed: "1 of 2 attempts", Amount: "−$1.00"},
 	}
 }
