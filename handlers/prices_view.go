@@ -53,10 +53,10 @@ func (s *Server) modelRows(m price.Listed, zone *time.Location) []views.PriceRow
 		of := s.priceRows(p)
 		of[0].Since = "The beginning"
 		if p.EffectiveFrom != nil {
-			of[0].Since = views.MomentOf(*p.EffectiveFrom, zone).Local
+			of[0].Since = dayOrMoment(*p.EffectiveFrom, zone)
 		}
 		if p.EffectiveTo != nil {
-			of[0].Until = views.MomentOf(*p.EffectiveTo, zone).Local
+			of[0].Until = dayOrMoment(*p.EffectiveTo, zone)
 		}
 		if i > 0 && of[0].When == "" {
 			of[0].When = "At other times"
@@ -100,6 +100,14 @@ func (s *Server) priceRows(p price.Price) []views.PriceRow {
 		rows = append(rows, tier)
 	}
 	return rows
+}
+
+// dayOrMoment is an instant, in short where it is the beginning of a day.
+func dayOrMoment(at time.Time, zone *time.Location) string {
+	if local := at.In(zone); local.Format("15:04:05") == "00:00:00" {
+		return local.Format("2 Jan 2006")
+	}
+	return views.MomentOf(at, zone).Local
 }
 
 func clockOf(d time.Duration) string { return time.Time{}.Add(d).Format("15:04") }
