@@ -101,6 +101,7 @@ create table ops.saved_views (
   deleted_at  timestamptz                       -- can be taken back for a while
 );
 create unique index saved_views_name_key on ops.saved_views (operator_id, page, lower(name)) where deleted_at is null;
+create index saved_views_operator_id_idx on ops.saved_views (operator_id);
 
 -- The view with which a page opens for an operator.
 create table ops.default_views (
@@ -109,6 +110,7 @@ create table ops.default_views (
   view_id     uuid not null references ops.saved_views on delete cascade,
   primary key (operator_id, page)
 );
+create index default_views_view_id_idx on ops.default_views (view_id);
 
 -- +goose Down
 drop table ops.default_views, ops.saved_views, ops.price_changes, ops.price_jobs;

@@ -77,7 +77,10 @@ func TestViews(t *testing.T) {
 
 	// What is somebody else's cannot be changed, opened first, deleted or shared.
 	for name, err := range map[string]error{
-		"change":  func() error { _, err := s.Change(t.Context(), ben, shared, "x", true, audit.CommandLine, noon); return err }(),
+		"change": func() error {
+			_, err := s.Change(t.Context(), ben, shared, "x", true, audit.CommandLine, noon)
+			return err
+		}(),
 		"delete":  s.Delete(t.Context(), ben, shared, audit.CommandLine, noon),
 		"restore": s.Restore(t.Context(), ben, shared, audit.CommandLine, noon),
 		"first":   s.SetDefault(t.Context(), ben, private, true),
