@@ -18,7 +18,7 @@ var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
 	"cmd/bench":     "internal/load internal/postgres/embedded",
-	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity internal/eventlog",
+	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity internal/eventlog internal/view",
 	"views":         "",
 	"static":        "",
 	"migrations":    "",
@@ -49,7 +49,7 @@ var mayImport = map[string]string{
 	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network internal/loop",
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
-	"internal/price":                "internal/fault internal/postgres internal/provider",
+	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit internal/sheet",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit internal/loop",
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner internal/loop",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
@@ -62,6 +62,7 @@ var mayImport = map[string]string{
 	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet internal/params",
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop",
 	"internal/eventlog":             "internal/fault internal/postgres internal/period internal/sheet",
+	"internal/view":                 "internal/fault internal/postgres internal/audit",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
 }
 
@@ -83,7 +84,8 @@ var onlyIn = map[string]string{
 	"github.com/yuin/goldmark":   "internal/runbook",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
-		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo internal/eventlog",
+		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo " +
+		"internal/eventlog internal/view",
 }
 
 func TestImports(t *testing.T) {

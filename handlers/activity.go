@@ -25,6 +25,9 @@ const teamsOnPage = 50
 
 // activityPage is GET /activity; htmx gets the part that changes with the filters.
 func (s *Server) activityPage(c echo.Context) error {
+	if view, err := s.opensWith(c, "/activity"); err != nil || view != "" {
+		return redirectOr(c, view, err)
+	}
 	status, problem := http.StatusOK, ""
 	query, err := activity.ParseQuery(c.QueryParams(), s.Now(), s.zone(c))
 	if err != nil && fault.KindOf(err) == fault.Invalid {
@@ -47,6 +50,9 @@ func (s *Server) activityPage(c echo.Context) error {
 		return err
 	}
 	page.Page, page.Problem = s.page(c, "User Activity"), problem
+	if page.Saved, err = s.savedViews(c, "/activity", query.Values()); err != nil {
+		return err
+	}
 	if c.Request().Header.Get("HX-Request") != "" {
 		return s.renderFragment(c, status, views.ActivityContent(page))
 	}

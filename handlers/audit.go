@@ -93,7 +93,7 @@ func (s *Server) verifyAudit(c echo.Context) error {
 var auditSubjects = map[string]string{
 	"audit_log": auditPath, "budgets": budgetsPath, "fallback_key": "/keys/fallback", "learner": "/keys/health", "outreach": "/keys/health",
 	"operator": "/settings/operators", "team": "/settings/teams", "provider": "/settings/providers", "channel": "/settings/channels",
-	"incident": incidentsPath,
+	"incident": incidentsPath, "price": pricesPath, "price_job": pricesPath + "/jobs",
 }
 
 // pagesOf says which pages there are.

@@ -87,7 +87,7 @@ func everyPage(t *testing.T) []shown {
 	must(t, full.DB.QueryRow(t.Context(), `select run_id::text from public.prompt_contents order by created_at desc, run_id limit 1`).Scan(&said))
 	must(t, full.DB.QueryRow(t.Context(), `select user_id::text from public.user_api_keys where status = 'invalid' order by user_id limit 1`).Scan(&quiet))
 
-	return append(slices.Concat(keyPages(t, empty, newcomer), keyHealthPages(full, admin, empty, newcomer), incidentsShown(t, empty, newcomer), logsShown(t, empty, newcomer), runbookPages(t)), []shown{
+	return append(slices.Concat(keyPages(t, empty, newcomer), keyHealthPages(full, admin, empty, newcomer), incidentsShown(t, empty, newcomer), logsShown(t, empty, newcomer), runbookPages(t), pricesShown(t, empty, newcomer)), []shown{
 		{name: "overview", site: full, who: marta, path: "/", main: ".figures a", says: "Needs attention"},
 		{name: "overview-new", site: empty, who: newcomer, path: "/", main: "a.btn-primary", says: "No runs in the last two weeks"},
 		{name: "runs", site: full, who: marta, path: "/runs", main: "tbody a", says: "1,000+ runs"},

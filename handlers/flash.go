@@ -56,6 +56,18 @@ const (
 	flashMemberLeads      = "member-leads"
 	flashMemberLeadsNot   = "member-leads-not"
 
+	flashViewSaved    = "view-saved"
+	flashViewFirst    = "view-first"
+	flashViewNotFirst = "view-not-first"
+	flashViewDeleted  = "view-deleted"
+	flashViewRestored = "view-restored"
+	flashViewNameless = "view-nameless"
+	flashViewTaken    = "view-taken"
+
+	flashPriceSet     = "price-set"
+	flashPriceSame    = "price-same"
+	flashPriceRemoved = "price-removed"
+
 	flashProcedureMade      = "procedure-made"
 	flashProcedureSaved     = "procedure-saved"
 	flashProcedureMerged    = "procedure-merged"
@@ -105,6 +117,18 @@ var flashes = map[string]views.Flash{
 	flashMemberRemoved:    {Kind: "success", Text: "Removed from the team."},
 	flashMemberLeads:      {Kind: "success", Text: "Leads the team from now on. To look at its figures here, they need to be an operator, too: see Settings, Operators."},
 	flashMemberLeadsNot:   {Kind: "success", Text: "Is a member from now on, and sees nothing of the others."},
+
+	flashViewSaved:    {Kind: "success", Text: "Saved. It stands in the menu of views."},
+	flashViewFirst:    {Kind: "success", Text: "The page opens with this view from now on. “All” in the menu shows it without."},
+	flashViewNotFirst: {Kind: "success", Text: "The page opens without a view again."},
+	flashViewDeleted:  {Kind: "success", Text: "The view is deleted. For an hour, Undo in the menu of views brings it back."},
+	flashViewRestored: {Kind: "success", Text: "The view is back."},
+	flashViewNameless: {Kind: "warning", Text: "Nothing was saved: a view needs a name of at most 60 characters, and filters that the page understands."},
+	flashViewTaken:    {Kind: "warning", Text: "Nothing was saved: you have a view of that name already, or 50 of this page. Take another name, or delete one first."},
+
+	flashPriceSet:     {Kind: "success", Text: "Saved: it prices every run that starts while it is in force. What attempts cost already stays as it is; recompute it below if it should not."},
+	flashPriceSame:    {Kind: "info", Text: "Nothing was changed: that is how it is already."},
+	flashPriceRemoved: {Kind: "success", Text: "Removed. What attempts cost that it priced stays as it is until you recompute it."},
 
 	flashProcedureMade:      {Kind: "success", Text: "The procedure is in the runbook."},
 	flashProcedureSaved:     {Kind: "success", Text: "Saved. The version before stays in the history."},

@@ -55,18 +55,24 @@ var permissions = map[string][5]outcome{
 	"DELETE /api/keys/:id":      {unknown, absent, unknown, unknown}, // ":id" is no key's
 	"POST /api/keys/:id/verify": {unknown, absent, unknown, unknown},
 
-	"GET /":             {toSignIn, toSignIn, forbidden, open, open},
-	"GET /usage":        {toSignIn, toSignIn, forbidden, open, open},
-	"GET /usage.csv":    {toSignIn, toSignIn, forbidden, open, open},
-	"GET /runs":         {toSignIn, toSignIn, forbidden, open, open},
-	"GET /runs.csv":     {toSignIn, toSignIn, forbidden, open, open},
-	"GET /runs/:id":     {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no run's
-	"GET /activity":     {toSignIn, toSignIn, forbidden, open, open},
-	"GET /activity.csv": {toSignIn, toSignIn, forbidden, open, open},
-	"GET /learners/:id": {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no learner's
-	"GET /playground":   {toSignIn, toSignIn, forbidden, open},
-	"POST /playground":  {toSignIn, toSignIn, forbidden, open},
-	"POST /demo/clear":  {toSignIn, toSignIn, forbidden, open},
+	"GET /":                   {toSignIn, toSignIn, forbidden, open, open},
+	"GET /usage":              {toSignIn, toSignIn, forbidden, open, open},
+	"GET /usage.csv":          {toSignIn, toSignIn, forbidden, open, open},
+	"GET /runs":               {toSignIn, toSignIn, forbidden, open, open},
+	"GET /runs.csv":           {toSignIn, toSignIn, forbidden, open, open},
+	"GET /runs/:id":           {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no run's
+	"GET /activity":           {toSignIn, toSignIn, forbidden, open, open},
+	"GET /activity.csv":       {toSignIn, toSignIn, forbidden, open, open},
+	"GET /learners/:id":       {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no learner's
+	"POST /views":             {toSignIn, toSignIn, forbidden, open, open},
+	"POST /views/:id":         {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no view's
+	"POST /views/:id/default": {toSignIn, toSignIn, forbidden, absent, absent},
+	"POST /views/:id/delete":  {toSignIn, toSignIn, forbidden, absent, absent},
+	"POST /views/:id/restore": {toSignIn, toSignIn, forbidden, absent, absent},
+
+	"GET /playground":  {toSignIn, toSignIn, forbidden, open},
+	"POST /playground": {toSignIn, toSignIn, forbidden, open},
+	"POST /demo/clear": {toSignIn, toSignIn, forbidden, open},
 
 	// ":id" is no key's and no endpoint's.
 	"GET /keys/fallback":              {toSignIn, toSignIn, forbidden, open},
@@ -130,6 +136,18 @@ var permissions = map[string][5]outcome{
 	"GET /settings":          {toSignIn, toSignIn, forbidden, open},
 	"GET /settings/budgets":  {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
+
+	// Without a name there is no model; ":id" is no price's and no job's.
+	"GET /settings/prices":                {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices.csv":            {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices/model":          {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/prices/set":            {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/prices/set":           {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/prices/:id/remove":    {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/prices/recompute":      {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/prices/recompute":     {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices/jobs/:id":       {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/prices/jobs/:id/undo": {toSignIn, toSignIn, forbidden, absent},
 
 	"GET /settings/channels":                       {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none

@@ -377,6 +377,7 @@ func costFact(a history.Attempt) views.Fact {
 // priceFact is the row of the price list that was used.
 func priceFact(p history.Price, zone *time.Location) views.Fact {
 	fact := views.Fact{Label: "Price", Value: priceOf(p.Input) + " in, " + priceOf(p.Output) + " out", Note: "per million tokens"}
+	fact.Href = string(views.PriceHref("/model", p.Name)) + "#price-" + strconv.FormatInt(p.ID, 10)
 	if p.CacheRead != nil {
 		fact.Value += ", " + priceOf(*p.CacheRead) + " from cache"
 	}

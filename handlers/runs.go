@@ -23,6 +23,9 @@ const runsOnPage = 50
 
 // runsPage is GET /runs; htmx gets the part that changes with the filters.
 func (s *Server) runsPage(c echo.Context) error {
+	if view, err := s.opensWith(c, "/runs"); err != nil || view != "" {
+		return redirectOr(c, view, err)
+	}
 	status, problem := http.StatusOK, ""
 	filter, at, err := s.runsQuery(c, c.QueryParams())
 	if err != nil && fault.KindOf(err) == fault.Invalid {
@@ -42,6 +45,10 @@ func (s *Server) runsPage(c echo.Context) error {
 		return err
 	}
 	page.Page, page.Filters.Problem = s.page(c, "Runs"), problem
+	if page.Saved, err = s.savedViews(c, "/runs", filter.Values()); err != nil {
+		return err
+	}
+	page.Filters.Clear = page.Unfiltered("/runs")
 	if c.Request().Header.Get("HX-Request") != "" {
 		return s.renderFragment(c, status, views.RunsContent(page))
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/internal/view"
 	"github.com/promptcademy/promptops/static"
 	"github.com/promptcademy/promptops/views"
 )
@@ -49,13 +50,15 @@ type Server struct {
 	Audit    *audit.Store
 
 	// Runs, and what they need.
-	Runner    *run.Runner
-	Providers *provider.Registry
-	Endpoints *provider.Endpoints
-	Prices    *price.Prices
-	Budgets   *run.BudgetStore
-	Fallbacks *key.Fallbacks
-	OwnKeys   *key.OwnKeys
+	Runner     *run.Runner
+	Providers  *provider.Registry
+	Endpoints  *provider.Endpoints
+	Prices     *price.Prices
+	PriceStore *price.Store
+	PriceJobs  *price.Jobs
+	Budgets    *run.BudgetStore
+	Fallbacks  *key.Fallbacks
+	OwnKeys    *key.OwnKeys
 	// TestKey makes a free call with a key and draws its conclusions; operatorID is
 	// who asked for it.
 	TestKey func(ctx context.Context, source key.Source, id uuid.UUID, operatorID *uuid.UUID, now time.Time) (key.Tested, error)
@@ -64,6 +67,7 @@ type Server struct {
 	Usage         *usage.Store
 	History       *history.Store
 	Activity      *activity.Store
+	Views         *view.Store
 	Outreach      *outreach.Store
 	Runbook       *runbook.Store
 	Checks        *runbook.Board

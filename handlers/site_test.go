@@ -41,6 +41,7 @@ import (
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/internal/view"
 	"github.com/promptcademy/promptops/static"
 )
 
@@ -114,7 +115,7 @@ func newSite(t testing.TB, change ...func(*handlers.Server)) *site {
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(s.DB), Incidents: incident.NewStore(s.DB), Logs: eventlog.NewStore(postgres.NewReader(s.DB), 30), Drift: drift.NewStore(s.DB),
 		Endpoints: provider.NewEndpoints(s.DB, providers, log), Fallbacks: key.NewFallbacks(s.DB, keyRing, time.UTC),
-		Providers: providers, Prices: prices, Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Activity: activity.NewStore(postgres.NewReader(s.DB)), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
+		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: price.NewJobs(s.DB, postgres.NewReader(s.DB), time.UTC), Budgets: run.NewBudgetStore(s.DB, time.UTC), Usage: usage.NewStore(postgres.NewReader(s.DB)), History: history.NewStore(postgres.NewReader(s.DB)), Activity: activity.NewStore(postgres.NewReader(s.DB)), Views: view.NewStore(s.DB), Demo: demo.NewStore(s.DB, keyRing, time.UTC), Assets: assets,
 		Outreach: outreach.NewStore(s.DB, postgres.NewReader(s.DB), time.UTC), Channels: channels, Notifications: notify.NewDispatcher(channels, log),
 		Metrics: telemetry.NewMetrics("test", telemetry.NewModels(func(string, string) bool { return true }), nil),
 		Runbook: runbook.NewStore(s.DB), Checks: runbook.NewBoard(liveChecks(s.DB, s.Clock.Now), log, s.Clock.Now),

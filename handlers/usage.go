@@ -18,6 +18,9 @@ import (
 
 // usagePage is GET /usage; htmx gets the part that changes with the filters.
 func (s *Server) usagePage(c echo.Context) error {
+	if view, err := s.opensWith(c, "/usage"); err != nil || view != "" {
+		return redirectOr(c, view, err)
+	}
 	status, problem := http.StatusOK, ""
 	query, err := usage.ParseQuery(c.QueryParams(), s.Now(), s.zone(c))
 	if fault.KindOf(err) == fault.Invalid && err != nil {
@@ -42,7 +45,10 @@ func (s *Server) usagePage(c echo.Context) error {
 	page := usageView(report, query, s.providerName)
 	page.Page = s.page(c, "AI Usage")
 	page.Filters = usageFilters(query, options, s.Now(), s.providerName)
-	page.Filters.Clear = page.InTeam("/usage")
+	if page.Saved, err = s.savedViews(c, "/usage", query.Values()); err != nil {
+		return err
+	}
+	page.Filters.Clear = page.InTeam(page.Unfiltered("/usage"))
 	if page.Teams != nil {
 		page.Filters.Teams, page.Filters.TeamID = nil, page.Teams.Chosen
 		page.Filters.Narrowed = query.Provider != "" || query.Model != "" || query.KeySource != ""

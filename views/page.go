@@ -21,6 +21,8 @@ type Page struct {
 	Teams    *TeamSwitch              // whose figures a team lead sees; nil: not only some teams'
 	Assets   func(name string) string // address of a built asset: static.Assets.URL
 
+	Saved *SavedViews // the views of this page; nil: it has none
+
 	Incidents []OpenIncident // what is broken at the moment, the worst first: say so on every page
 }
 

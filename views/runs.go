@@ -1,6 +1,9 @@
 package views
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // RunsPage is a part of the list of runs that pass the filters.
 type RunsPage struct {
@@ -35,8 +38,11 @@ type RunsFilters struct {
 	Request   string
 	Problem   string // why the filters could not be used as given; "" when they could
 	Narrowed  bool   // anything but the period is chosen: offer to show all
+	Clear     string // address that shows all; "" for /runs
 	More      bool   // one of the filters that are folded up is in use
 }
+
+func (f RunsFilters) clearHref() string { return cmp.Or(f.Clear, "/runs") }
 
 // RunLine is one run of the list.
 type RunLine struct {

@@ -10,6 +10,7 @@ type settingsTab struct {
 // here, and @settingsNav(p.Page) at the top of the page.
 var settingsTabs = []settingsTab{
 	{"Budgets", "/settings/budgets"},
+	{"Prices", "/settings/prices"},
 	{"Providers", "/settings/providers"},
 	{"Channels", "/settings/channels"},
 	{"Teams", "/settings/teams"},

@@ -354,6 +354,7 @@ func pages() map[string]templ.Component {
 	maps.Copy(all, incidentPages())
 	maps.Copy(all, logPages())
 	maps.Copy(all, runbookStates())
+	maps.Copy(all, pricesPages())
 	return all
 }
 

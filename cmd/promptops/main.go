@@ -38,6 +38,7 @@ var commands = []command{
 	{"operator", "add|list|disable|enable|reset", "manage who signs in to the dashboard", operators},
 	{"audit", "verify|list", "verify the log of what operators did, or print it", auditLog},
 	{"key", "add|list|test|edit|order|rotate|disable|enable|delete", "manage fallback keys; the secret is read from standard input", keys},
+	{"price", "list|set|recompute", "manage what models cost, and recompute what attempts did", prices},
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
 	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},

@@ -45,6 +45,7 @@ import (
 	"github.com/promptcademy/promptops/internal/team"
 	"github.com/promptcademy/promptops/internal/telemetry"
 	"github.com/promptcademy/promptops/internal/usage"
+	"github.com/promptcademy/promptops/internal/view"
 	"github.com/promptcademy/promptops/static"
 )
 
@@ -115,6 +116,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	if err := prices.RunOnce(ctx, time.Now()); err != nil {
 		return err
 	}
+	priceJobs := price.NewJobs(f.pool, postgres.NewReader(f.pool), cfg.Zone())
 	keyStore := key.NewStore(f.pool, f.ring)
 	if err := keyStore.CheckRing(ctx); err != nil {
 		return err
@@ -246,7 +248,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts, Runbook: runbook.NewStore(f.pool), Checks: board, Reading: reading(board), Readable: readable(board),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
-		Providers: providers, Prices: prices, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Views: view.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
 		Logs: eventlog.NewStore(postgres.NewReader(f.pool), cfg.LogDays), Closing: ctx,
 		Ready: f.ready,
@@ -291,6 +293,7 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		})
 	}
 	loops.Go(func() error { return prices.Run(ctx) })
+	loops.Go(func() error { return price.NewRecomputer(priceJobs, log).Run(ctx) })
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return health.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })

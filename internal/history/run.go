@@ -116,6 +116,7 @@ type Tokens struct {
 // million tokens.
 type Price struct {
 	ID            int64
+	Name          string // full name of the model that it is listed for
 	Input         price.USD
 	Output        price.USD
 	CacheRead     *price.USD // nil: as Input

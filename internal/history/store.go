@@ -318,7 +318,7 @@ func readPrices(ctx context.Context, tx pgx.Tx, attempts []attemptRow) (map[int6
 		}
 	}
 	rows, err := tx.Query(ctx, `
-		select id, input, output, cache_read, cache_write_5m,
+		select id, provider || '/' || model as name, input, output, cache_read, cache_write_5m,
 		       tier_above_input_tokens as tier_above, tier_input, tier_output,
 		       nullif(effective_from, '-infinity') as effective_from, source
 		from ops.model_prices where id = any ($1)`,

@@ -132,7 +132,7 @@ func TestRunIsWhatWasWritten(t *testing.T) {
 				Tokens: history.Tokens{Input: 20, CachedInput: 12, CacheWrite: 3, Output: 392, Reasoning: 128, Total: 412, Source: "reported"},
 				Cost:   usd(t, "0.00079"), CostSource: "computed",
 				Price: &history.Price{
-					ID: p.price, Input: *usd(t, "0.25"), Output: *usd(t, "2"), CacheRead: usd(t, "0.025"),
+					ID: p.price, Name: "openai/good", Input: *usd(t, "0.25"), Output: *usd(t, "2"), CacheRead: usd(t, "0.025"),
 					EffectiveFrom: new(time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)), Source: "test",
 				},
 				FinishReason: "stop", ProviderRequestID: "req_1", DurationMs: new(int64(471)), FirstTokenMs: new(int64(90)),

@@ -37,14 +37,19 @@ type Price struct {
 	Source        string         // where the figures are from
 	SourceDate    *time.Time     // and of which day
 	Note          string
+
+	Seeded bool // came with the program: prices that operators set go before it
+}
+
+// holdsAt reports whether p is in force at that instant or at another hour of its
+// day.
+func (p Price) holdsAt(at time.Time) bool {
+	return (p.EffectiveFrom == nil || !at.Before(*p.EffectiveFrom)) && (p.EffectiveTo == nil || at.Before(*p.EffectiveTo))
 }
 
 // appliesAt reports whether p is in force at that instant.
 func (p Price) appliesAt(at time.Time) bool {
-	if p.EffectiveFrom != nil && at.Before(*p.EffectiveFrom) {
-		return false
-	}
-	if p.EffectiveTo != nil && !at.Before(*p.EffectiveTo) {
+	if !p.holdsAt(at) {
 		return false
 	}
 	if p.DailyFrom == nil || p.DailyTo == nil {
@@ -61,6 +66,12 @@ func (p Price) appliesAt(at time.Time) bool {
 // beforeInBook orders the prices of one model: the first that applies is the
 // one to use.
 func beforeInBook(a, b Price) int {
+	if a.Seeded != b.Seeded {
+		if b.Seeded {
+			return -1
+		}
+		return 1
+	}
 	if (a.DailyFrom != nil) != (b.DailyFrom != nil) {
 		if a.DailyFrom != nil {
 			return -1
@@ -98,9 +109,11 @@ func NewBook(prices []Price) *Book {
 	return b
 }
 
-// Find returns the price of a model at an instant, false if it has none.
-// Prices of certain hours of the day come before those of the whole day, then
-// the one with the newest EffectiveFrom wins.
+// Find returns the price of a model at an instant, false if it has none. What an
+// operator set comes before what the program came with, so that a newer version of
+// it changes no price that was agreed upon. Then prices of certain
+// hours of the day come before those of the whole day, then the one with the newest
+// EffectiveFrom wins.
 //
 // A dated snapshot (gpt-5-mini-2025-08-07, claude-haiku-4-5-20251001) without a
 // price of its own costs what the name without the date does. Nothing else is
@@ -122,6 +135,22 @@ func (b *Book) find(provider, model string, at time.Time) (Price, bool) {
 		}
 	}
 	return Price{}, false
+}
+
+// Holding returns the prices that a model has on the day of an instant: first
+// those of certain hours, at last the one of the whole day, if there is one.
+func (b *Book) Holding(provider, model string, at time.Time) []Price {
+	var holding []Price
+	for _, p := range b.prices[modelName{provider, model}] {
+		if !p.holdsAt(at) {
+			continue
+		}
+		holding = append(holding, p)
+		if p.DailyFrom == nil {
+			break
+		}
+	}
+	return holding
 }
 
 // Current returns the price in force at an instant of every model that has one,

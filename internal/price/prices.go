@@ -3,6 +3,7 @@ package price
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,6 +13,9 @@ type Prices struct {
 	store *Store
 	log   *slog.Logger
 	book  atomic.Pointer[Book]
+
+	version atomic.Int64 // of the Book: that of ops.facts_version
+	loading sync.Mutex   // whoever needs newer prices waits for one load together
 }
 
 // NewPrices returns a holder with an empty Book; RunOnce fills it.
@@ -26,12 +30,40 @@ func (p *Prices) Book() *Book { return p.book.Load() }
 
 // RunOnce loads the prices. When that fails the old Book stays.
 func (p *Prices) RunOnce(ctx context.Context, _ time.Time) error {
-	book, err := p.store.Load(ctx)
+	p.loading.Lock()
+	defer p.loading.Unlock()
+	return p.reload(ctx)
+}
+
+func (p *Prices) reload(ctx context.Context) error {
+	book, version, err := p.store.load(ctx)
 	if err != nil {
 		return err
 	}
 	p.book.Store(book)
+	p.version.Store(version)
 	return nil
+}
+
+const loadPatience = 3 * time.Second
+
+// AtLeast sees to it that the Book is as new as a version of ops.facts_version: a
+// run that starts after a price was set is priced by it, on every node. When the
+// prices cannot be loaded the ones known so far stay in use; that is logged.
+func (p *Prices) AtLeast(ctx context.Context, version int64) {
+	if p.version.Load() >= version {
+		return
+	}
+	p.loading.Lock()
+	defer p.loading.Unlock()
+	if p.version.Load() >= version {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadPatience)
+	defer cancel()
+	if err := p.reload(ctx); err != nil {
+		p.log.ErrorContext(ctx, "prices could not be reloaded; the ones known so far stay in use", "error", err)
+	}
 }
 
 const reloadEvery = 30 * time.Second

@@ -36,12 +36,12 @@ func (s *Store) Seed(ctx context.Context) (int, error) {
 			   tier_above_input_tokens, tier_input, tier_output,
 			   tier_cache_read, tier_cache_write_5m, tier_cache_write_1h,
 			   context_window, effective_from, effective_to, daily_from, daily_to,
-			   source, source_date, note)
+			   source, source_date, note, seeded)
 			values
 			  ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
 			   coalesce($15::timestamptz, '-infinity'), coalesce($16::timestamptz, 'infinity'), $17::interval::time, $18::interval::time,
-			   $19, $20, $21)
-			on conflict (provider, model, effective_from, daily_from) do nothing`,
+			   $19, $20, $21, true)
+			on conflict (provider, model, effective_from, daily_from) where seeded do nothing`,
 			p.Provider, p.Model, p.Input, p.Output, p.CacheRead, p.CacheWrite5m, p.CacheWrite1h,
 			p.TierAboveInputTokens, p.TierInput, p.TierOutput,
 			p.TierCacheRead, p.TierCacheWrite5m, p.TierCacheWrite1h,
@@ -58,24 +58,35 @@ func (s *Store) Seed(ctx context.Context) (int, error) {
 	return added, nil
 }
 
-// Load reads every price.
-func (s *Store) Load(ctx context.Context) (*Book, error) {
-	rows, err := s.db.Query(ctx, `
-		select id, provider, model, input, output, cache_read, cache_write_5m, cache_write_1h,
+// columns are those of a Price.
+const columns = `
+		       id, provider, model, input, output, cache_read, cache_write_5m, cache_write_1h,
 		       tier_above_input_tokens, tier_input, tier_output,
 		       tier_cache_read, tier_cache_write_5m, tier_cache_write_1h,
 		       context_window,
 		       case when isfinite(effective_from) then effective_from end as effective_from,
 		       case when isfinite(effective_to) then effective_to end as effective_to,
 		       daily_from::interval, daily_to::interval,
-		       source, source_date, note
-		from ops.model_prices`)
-	if err != nil {
-		return nil, fmt.Errorf("load prices: %w", err)
+		       source, source_date, note, seeded`
+
+// Load reads every price that holds at some time.
+func (s *Store) Load(ctx context.Context) (*Book, error) {
+	book, _, err := s.load(ctx)
+	return book, err
+}
+
+// load also returns the number of the prices in ops.facts_version. It is read
+// first: what is read after it is at least as new.
+func (s *Store) load(ctx context.Context) (book *Book, version int64, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`select prices from ops.facts_version`).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
+	batch.Queue(`select` + columns + ` from ops.model_prices where withdrawn_at is null`).Query(func(rows pgx.Rows) error {
+		prices, err := pgx.CollectRows(rows, pgx.RowToStructByName[Price])
+		book = NewBook(prices)
+		return err
+	})
+	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, 0, fmt.Errorf("load prices: %w", err)
 	}
-	prices, err := pgx.CollectRows(rows, pgx.RowToStructByName[Price])
-	if err != nil {
-		return nil, fmt.Errorf("load prices: %w", err)
-	}
-	return NewBook(prices), nil
+	return book, version, nil
 }

@@ -26,6 +26,7 @@ type facts struct {
 	earlier *earlier // nil: no run has used the idempotency key
 
 	version    int64 // of ops.facts_version
+	prices     int64 // likewise: those of the run must not be older
 	remembered bool  // rather than just read
 }
 
@@ -108,11 +109,11 @@ func (s *Store) look(questions []*question) {
 	var fallback []key.Key
 	var budgets Budgets
 	before := map[idempotencyID]*earlier{}
-	var version int64
+	var version, prices int64
 	var complete bool
 	var batch pgx.Batch
 	// First of all: what is read after it is at least as new.
-	batch.Queue(`select version, complete from ops.facts_version`).QueryRow(func(row pgx.Row) error { return row.Scan(&version, &complete) })
+	batch.Queue(`select version, prices, complete from ops.facts_version`).QueryRow(func(row pgx.Row) error { return row.Scan(&version, &prices, &complete) })
 	learner.QueueAccounts(&batch, learnerIDs, func(a learner.Account) { accounts[a.ID] = &a })
 	key.QueueCandidates(&batch, learnerIDs, func(owner *uuid.UUID, k key.Key) {
 		if owner != nil {
@@ -129,12 +130,12 @@ func (s *Store) look(questions []*question) {
 	defer cancel()
 	err := s.pool.SendBatch(ctx, &batch).Close()
 	if err == nil && complete {
-		s.memory.keep(version, budgets, fallback, accounts, own)
+		s.memory.keep(version, prices, budgets, fallback, accounts, own)
 	}
 	for owner, all := range askers {
 		for _, q := range all {
 			if err == nil {
-				q.facts = facts{account: accounts[owner], budgets: budgets, earlier: before[q.call.idempotencyID()], version: version}
+				q.facts = facts{account: accounts[owner], budgets: budgets, earlier: before[q.call.idempotencyID()], version: version, prices: prices}
 				q.facts.keys = candidates(q.providers, own[owner], fallback)
 			}
 			q.done <- postgres.Fault(err)

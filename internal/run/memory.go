@@ -23,6 +23,7 @@ const (
 type memory struct {
 	mu       sync.RWMutex
 	version  int64
+	prices   int64
 	since    time.Time
 	budgets  Budgets
 	fallback []key.Key
@@ -42,7 +43,7 @@ func (m *memory) recall(call *Call, providers []string) (facts, bool) {
 	if m.version == 0 || time.Since(m.since) > rememberedFor {
 		return facts{}, false
 	}
-	f := facts{budgets: m.budgets, version: m.version, remembered: true}
+	f := facts{budgets: m.budgets, version: m.version, prices: m.prices, remembered: true}
 	var own []key.Key
 	if call.LearnerID != nil {
 		known, ok := m.learners[*call.LearnerID]
@@ -56,7 +57,7 @@ func (m *memory) recall(call *Call, providers []string) (facts, bool) {
 }
 
 // keep remembers what was just read.
-func (m *memory) keep(version int64, budgets Budgets, fallback []key.Key, accounts map[uuid.UUID]*learner.Account, own map[uuid.UUID][]key.Key) {
+func (m *memory) keep(version, prices int64, budgets Budgets, fallback []key.Key, accounts map[uuid.UUID]*learner.Account, own map[uuid.UUID][]key.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if version < m.version {
@@ -65,7 +66,7 @@ func (m *memory) keep(version int64, budgets Budgets, fallback []key.Key, accoun
 	if version > m.version || time.Since(m.since) > rememberedFor || len(m.learners) > mostRemembered {
 		m.version, m.since, m.learners = version, time.Now(), map[uuid.UUID]remembered{}
 	}
-	m.budgets, m.fallback = budgets, fallback
+	m.prices, m.budgets, m.fallback = prices, budgets, fallback
 	for id, account := range accounts {
 		m.learners[id] = remembered{account, own[id]}
 	}

@@ -117,10 +117,10 @@ func TestNothingIsRememberedWithoutTriggers(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	w := makeWorld(t)
 	for i := range mostRemembered + 50 {
-		w.Store.memory.keep(1, Budgets{}, nil, nil, nil)
+		w.Store.memory.keep(1, 1, Budgets{}, nil, nil, nil)
 		w.Store.memory.learners[uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i))] = remembered{}
 	}
-	w.Store.memory.keep(1, Budgets{}, nil, nil, nil)
+	w.Store.memory.keep(1, 1, Budgets{}, nil, nil, nil)
 	if n := len(w.Store.memory.learners); n > mostRemembered {
 		t.Errorf("%d learners are remembered", n)
 	}

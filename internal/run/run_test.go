@@ -282,3 +282,21 @@ func TestNewID(t *testing.T) {
 		}
 	}
 }
+
+// A price that somebody sets prices the run that starts next, whichever node it
+// starts on: nobody has told this one.
+func TestANewPricePricesTheNextRun(t *testing.T) {
+	w := makeWorld(t)
+	if r := resultOf(t, w.run(w.call("openai/dear"), nil), "openai/dear"); *r.CostSource != Unpriced {
+		t.Fatalf("got %s", encoded(t, r))
+	}
+	for _, input := range []string{"1000000", "2000000"} { // a dollar, then two, for each token
+		_, err := w.pool.Exec(w.ctx, `
+			insert into ops.model_prices (provider, model, input, output, effective_from, source) values ('openai', 'dear', $1::numeric, 0, now() - interval '1 hour' / $1::numeric, 'test')`, input)
+		w.must(err)
+		r := resultOf(t, w.run(w.call("openai/dear"), nil), "openai/dear")
+		if want := usd(t, map[string]string{"1000000": "11", "2000000": "22"}[input]); r.Cost == nil || !r.Cost.Equal(*want) {
+			t.Errorf("at %s per million tokens: %s", input, encoded(t, r))
+		}
+	}
+}

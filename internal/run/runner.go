@@ -100,6 +100,7 @@ func (r *Runner) start(ctx context.Context, call Call, now time.Time, fresh bool
 		again, err := f.earlier.replay(call.RequestHash)
 		return begun{again: &again}, err
 	}
+	r.Prices.AtLeast(ctx, f.prices)
 	err = f.admit(call, now)
 	var messages []provider.Message
 	if err == nil {
