@@ -76,6 +76,7 @@ type Server struct {
 
 	Metrics *telemetry.Metrics
 	Assets  *static.Assets
+	Replica *Replica                        // nil: pages read from the database itself
 	Ready   func(ctx context.Context) error // nil: the database answers and is migrated
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -132,6 +133,7 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 			page.Teams = s.teamSwitch(c)
 			page.Operator.Leads = page.Teams != nil
 		}
+		page.Copy = s.copyNotice(c)
 		page.Demo = s.Demo.Shown(c.Request().Context())
 		if operator.Role == account.RoleAdmin || page.Operator.Leads {
 			page.Incidents = s.openIncidents(c, operator.Role == account.RoleAdmin)
