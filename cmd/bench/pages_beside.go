@@ -88,7 +88,7 @@ func hammer(ctx context.Context, b *browser, addresses []string) (stop func() in
 		defer close(done)
 		for n := 0; ctx.Err() == nil; n++ {
 			// A page that says that it gives up has been as much work as any.
-			if _, err := b.get(ctx, addresses[n%len(addresses)]); err == nil {
+			if _, _, err := b.get(ctx, addresses[n%len(addresses)]); err == nil {
 				answered.Add(1)
 			}
 		}

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	"github.com/promptcademy/promptops/internal/load"
 )
 
 // What pages have to reach, with the most attempts there are.
@@ -24,9 +22,12 @@ type pageReport struct {
 	beside []besideTime
 }
 
-type pageTime struct{ p50, p95 time.Duration }
+type pageTime struct {
+	p50, p95 time.Duration
+	refused  int // status of an answer that was no page; 0: there was none
+}
 
-func (r *pageReport) add(v view, size int, h *load.Histogram) {
+func (r *pageReport) add(v view, size int, t pageTime) {
 	if r.times == nil {
 		r.times = map[string]map[int]pageTime{}
 	}
@@ -34,7 +35,7 @@ func (r *pageReport) add(v view, size int, h *load.Histogram) {
 		r.views = append(r.views, v)
 		r.times[v.name()] = map[int]pageTime{}
 	}
-	r.times[v.name()][size] = pageTime{h.Quantile(0.5), h.Quantile(0.95)}
+	r.times[v.name()][size] = t
 }
 
 // growth is how much longer a page takes with the most attempts than with the
@@ -58,6 +59,9 @@ func (r *pageReport) growth(v view) float64 {
 func (r *pageReport) verdict(v view) string {
 	last, measured := r.times[v.name()][r.sizes[len(r.sizes)-1]]
 	var missed []string
+	if last.refused != 0 {
+		missed = append(missed, fmt.Sprint("status ", last.refused))
+	}
 	if last.p95 > pageTarget {
 		missed = append(missed, "p95")
 	}

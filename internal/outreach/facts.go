@@ -43,11 +43,9 @@ const (
 const everything = `
 	members as not materialized (select team_id, user_id from public.team_members),
 	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
-	fallback as materialized (
+	changed as materialized ( -- since the attempts were added up
 	  select user_id, provider, sum(attempts)::bigint as attempts, sum(cost) as cost, sum(unpriced)::bigint as unpriced
 	  from (
-	    select user_id, provider, attempts, cost_usd as cost, unpriced from ops.fallback_sums
-	    union all
 	    select user_id, provider, ` + fallbackSums + `
 	    from public.prompt_attempts
 	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
@@ -64,7 +62,16 @@ const everything = `
 	  ) parts
 	  where user_id is not null
 	  group by user_id, provider
-	  having sum(attempts) > 0
+	),
+	fallback as materialized ( -- adding up all of it anew would take longer than all the rest
+	  select user_id, provider, attempts, cost_usd as cost, unpriced
+	  from ops.fallback_sums s
+	  where not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
+	  union all
+	  select user_id, provider, c.attempts + coalesce(s.attempts, 0), c.cost + coalesce(s.cost_usd, 0), c.unpriced + coalesce(s.unpriced, 0)
+	  from changed c
+	  left join ops.fallback_sums s using (user_id, provider)
+	  where c.attempts + coalesce(s.attempts, 0) > 0
 	),
 	active as materialized (
 	  select user_id, max(run_at) as run_at
@@ -118,10 +125,14 @@ const facts = `,
 	    and (@ids::uuid[] is null or u.id = any(@ids))
 	    and (@teams::uuid[] is null or u.id in (select user_id from members where team_id = any(@teams)))
 	),
-	usable as materialized (select distinct user_id, provider from keys where usable),
+	per_key as materialized (
+	  select user_id, provider, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
+	  from keys
+	  group by user_id, provider
+	),
 	lacking as materialized (
-	  select f.*, u.user_id is null as lacks -- a usable key for what was used
-	  from fallback f left join usable u using (user_id, provider)
+	  select f.*, k.usable is not true as lacks -- a usable key for what was used
+	  from fallback f left join per_key k using (user_id, provider)
 	),
 	facts as materialized (
 	  select l.id,
@@ -131,8 +142,8 @@ const facts = `,
 	         o.state as stored, ` + effectiveState + ` as state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0) as revision
 	  from learners l
 	  left join (
-	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
-	    from keys
+	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(broken_since) as broken_since
+	    from per_key
 	    group by user_id
 	  ) k on k.user_id = l.id
 	  left join (
@@ -195,10 +206,10 @@ const matching = `,
 	          when 'contacted' then state = 'contacted'
 	          when 'snoozed' then state = 'snoozed'
 	          when 'resolved' then state = 'resolved'
-	          when 'without' then case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'active' then active and case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'with' then case when @provider = '' then usable else exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'broken' then case when @provider = '' then broken else exists (select from keys k where k.user_id = f.id and k.provider = @provider and k.broken) end
+	          when 'without' then case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'active' then active and case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'with' then case when @provider = '' then usable else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'broken' then case when @provider = '' then broken else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.broken) end
 	          when 'fallback' then case when @provider = '' then lacks else exists (select from lacking k where k.user_id = f.id and k.provider = @provider and k.lacks) end
 	          else true
 	        end
