@@ -71,6 +71,23 @@ func TestLoadMany(t *testing.T) {
 	if again := digestOf(t, db); again != made {
 		t.Error("the same size and moment made another demo")
 	}
+
+	// Whole months are emptied at once, but not those in which there is anything else.
+	survivors := realData(t, db, ring) // in November
+	exec(t, db, `delete from ops.usage_marks`)
+	november := one[int](t, db, `select count(*) from prompt_attempts where created_at >= '2026-11-01Z'`)
+	cleared, err := store.EmptyingFrom(1).Clear(ctx, now)
+	if err != nil || cleared.Attempts != size.Attempts {
+		t.Fatalf("%+v, %v", cleared, err)
+	}
+	if left := one[int](t, db, `select count(*) from prompt_attempts`); left != 3 || november < 1000 {
+		t.Errorf("%d attempts are left of 3 real ones; there were %d in their month", left, november)
+	}
+	if !one[bool](t, db, `select count(distinct slot) filter (where slot < '2026-11-01Z') > 5 * 30 * 96 from ops.usage_marks`) {
+		t.Error("whoever makes sums is not told of the months that were emptied")
+	}
+	survivors.check(t, db, ring)
+	checkCounters(t, db, 2)
 }
 
 // digestOf is a hash of all runs, attempts and keys, but for the ids that are given
