@@ -211,6 +211,13 @@ const (
 // is f.Learner's account. It finds none beyond the run edge, unless that is uuid.Nil.
 func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cursor, edge uuid.UUID, limit int) (*query, error) {
 	w := where{args: pgx.NamedArgs{"limit": limit}}
+	if f.Learner != "" || f.TeamIDs != nil {
+		// Postgres takes what a lead may see for far less than it is, and would rather sort
+		// all of it than walk along the index for a page.
+		if _, err := tx.Exec(ctx, `select set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)`); err != nil {
+			return nil, err
+		}
+	}
 	if f.RequestID != "" {
 		found, err := hasRun(ctx, tx, f.RequestID)
 		if err != nil {
