@@ -27,6 +27,10 @@ const (
 	// What an attempt adds to the sums of fallbacks.
 	fallbackSums = `count(*) as attempts, coalesce(sum(cost_usd), 0) as cost, count(*) filter (where cost_usd is null and status <> 'running') as unpriced`
 
+	// asked keeps to the learners that a question is about, if it names them: of one
+	// there is little to read.
+	asked = `(@ids::uuid[] is null or user_id = any(@ids))`
+
 	// effectiveState is what Next says.
 	effectiveState = `
 		case when k.usable then case when o.learner_id is null then '' else 'resolved' end
@@ -41,14 +45,14 @@ const (
 // added up beforehand (see Stretch), what is younger comes on top and what has
 // become too old goes.
 const everything = `
-	members as not materialized (select team_id, user_id from public.team_members),
-	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
+	members as not materialized (select team_id, user_id from public.team_members where ` + asked + `),
+	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys where ` + asked + `),
 	changed as materialized ( -- since the attempts were added up
 	  select user_id, provider, sum(attempts)::bigint as attempts, sum(cost) as cost, sum(unpriced)::bigint as unpriced
 	  from (
 	    select user_id, provider, ` + fallbackSums + `
 	    from public.prompt_attempts
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
 	    group by user_id, provider
 	    union all
 	    select user_id, provider, -attempts, -cost, -unpriced
@@ -56,7 +60,7 @@ const everything = `
 	      select user_id, provider, ` + fallbackSums + `
 	      from public.prompt_attempts
 	      where created_at >= (select from_at from ops.fallback_stretch)
-	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
 	      group by user_id, provider
 	    ) too_old
 	  ) parts
@@ -66,7 +70,7 @@ const everything = `
 	fallback as materialized ( -- adding up all of it anew would take longer than all the rest
 	  select user_id, provider, attempts, cost_usd as cost, unpriced
 	  from ops.fallback_sums s
-	  where not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
+	  where ` + asked + ` and not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
 	  union all
 	  select user_id, provider, c.attempts + coalesce(s.attempts, 0), c.cost + coalesce(s.cost_usd, 0), c.unpriced + coalesce(s.unpriced, 0)
 	  from changed c
@@ -76,11 +80,11 @@ const everything = `
 	active as materialized (
 	  select user_id, max(run_at) as run_at
 	  from (
-	    select user_id, run_at from ops.last_runs where run_at >= @since
+	    select user_id, run_at from ops.last_runs where run_at >= @since and ` + asked + `
 	    union all
 	    select user_id, max(created_at)
 	    from public.prompt_runs
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since)
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and ` + asked + `
 	    group by user_id
 	  ) runs
 	  where user_id is not null
