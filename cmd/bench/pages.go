@@ -49,7 +49,7 @@ func pagesMain(ctx context.Context, args []string) error {
 	set.IntVar(&s.learners, "learners", 20_000, "how many learners")
 	set.IntVar(&s.teams, "teams", 500, "how many teams")
 	set.IntVar(&s.requests, "requests", 40, "how often each page is asked for")
-	set.StringVar(&s.only, "only", "", "only pages whose address contains this")
+	set.StringVar(&s.only, "only", "", "only pages whose address contains one of these, separated by commas")
 	set.DurationVar(&s.heavy, "heavy", 6*time.Second, "time of each of the rounds in which runs are measured beside heavy pages; 0: none")
 	set.StringVar(&s.log, "log", os.DevNull, "file for the server's log lines")
 	sizes := set.String("sizes", "100000,1000000,10000000", "numbers of attempts, separated by commas")

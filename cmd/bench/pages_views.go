@@ -97,7 +97,7 @@ var subjects = map[string]string{
 	"/settings/providers/:id":   "endpoint",
 }
 
-// viewsOf are all pages whose address contains only. One that has to be told what it
+// viewsOf are all pages whose address contains one of only, separated by commas. One that has to be told what it
 // is about, and is not, is an error: nobody can forget it here.
 func viewsOf(pages []handlers.Page, facts map[string]string, only string) (all []view, err error) {
 	for _, page := range pages {
@@ -110,7 +110,7 @@ func viewsOf(pages []handlers.Page, facts map[string]string, only string) (all [
 				if v.address, err = addressOf(page.Path, asked.query, lead, facts); err != nil {
 					return nil, err
 				}
-				if strings.Contains(v.address, only) {
+				if slices.ContainsFunc(strings.Split(only, ","), func(part string) bool { return strings.Contains(v.address, part) }) {
 					all = append(all, v)
 				}
 			}
