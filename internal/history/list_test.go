@@ -153,7 +153,7 @@ func walkBack(t testing.TB, s *history.Store, f history.Filter, limit int, last 
 	for at := (history.Cursor{After: last}); ; at.After = seen[0] {
 		page, err := s.List(context.Background(), f, at, limit)
 		for err == nil && page.Further != nil {
-			more := page
+			var more history.Page
 			if more, err = s.List(context.Background(), f, *page.Further, limit); err == nil {
 				more.Runs = append(more.Runs, page.Runs...) // nearer to the end
 				page = more

@@ -2,7 +2,6 @@ package pgtest
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -24,7 +23,7 @@ type Replica struct {
 	primary    *url.URL
 	credential *syscall.Credential
 	stdin      io.Closer // the server runs for as long as it is open
-	done       chan error
+	done       <-chan struct{}
 }
 
 // StartReplica brings up a replica of the server at an address, which ends with the
@@ -116,8 +115,12 @@ func (r *Replica) Start(t testing.TB) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	r.stdin, r.done = input, make(chan error, 1)
-	go func() { r.done <- cmd.Wait() }()
+	done := make(chan struct{})
+	r.stdin, r.done = input, done
+	go func() {
+		_ = cmd.Wait() // how it ended is in its log
+		close(done)
+	}()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := pgx.Connect(context.Background(), r.URL())
 		if err == nil {
@@ -142,6 +145,6 @@ func (r *Replica) Stop(t testing.TB) {
 	select {
 	case <-r.done:
 	case <-time.After(time.Minute):
-		t.Error(fmt.Sprintf("the replica in %s does not end", r.dir))
+		t.Errorf("the replica in %s does not end", r.dir)
 	}
 }
