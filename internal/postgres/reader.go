@@ -58,12 +58,14 @@ func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	// Sums over half a year need more than the usual 4 MB to be hashed, compiling
 	// them takes longer than running them, and a plan made for any days and filters
-	// is a bad one for all of them.
+	// is a bad one for all of them. A page has one processor at most: the others are for
+	// runs.
 	_, err = tx.Exec(ctx, `
 		select set_config('transaction_read_only', 'on', true),
 		       set_config('statement_timeout', $1, true),
 		       set_config('work_mem', '32MB', true),
 		       set_config('jit', 'off', true),
+		       set_config('max_parallel_workers_per_gather', '0', true),
 		       set_config('plan_cache_mode', 'force_custom_plan', true)`,
 		fmt.Sprint(ReadTimeout.Milliseconds()))
 	if err == nil && r.learner != nil {
