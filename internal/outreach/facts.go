@@ -31,6 +31,10 @@ const (
 	// there is little to read.
 	asked = `(@ids::uuid[] is null or user_id = any(@ids))`
 
+	// firstID is where the ids of the runs of an instant begin: there is an index of
+	// ids, which are in the order of time, and none of times.
+	firstID = `(lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid`
+
 	// effectiveState is what Next says.
 	effectiveState = `
 		case when k.usable then case when o.learner_id is null then '' else 'resolved' end
@@ -85,6 +89,7 @@ const everything = `
 	    select user_id, max(created_at)
 	    from public.prompt_runs
 	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and ` + asked + `
+	      and id >= (select ` + firstID + ` from (select greatest((select until_at from ops.fallback_stretch), @since) as at) young)
 	    group by user_id
 	  ) runs
 	  where user_id is not null
