@@ -13,7 +13,7 @@ VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || ech
 RACE          := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 PAGES         := $(wildcard views/*.templ)
 
-.PHONY: help run demo test test-faults picture build bench check assets generate postgres chromium
+.PHONY: help run demo test test-faults picture build bench bench-pages check assets generate postgres chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ bench: build postgres ## Measure the run endpoint against baselines, five minute
 	@CGO_ENABLED=0 go build -trimpath -tags unrecorded -o bin/promptops-unrecorded ./cmd/promptops
 	go build -o bin/bench ./cmd/bench
 	@exec ./bin/bench $(BENCH_FLAGS)
+
+bench-pages: build postgres ## Measure every page with up to ten million attempts; BENCH_PAGES_FLAGS=-short takes up to 100,000
+	go build -o bin/sandbox ./internal/provider/sandbox/run
+	go build -o bin/bench ./cmd/bench
+	@exec ./bin/bench pages $(BENCH_PAGES_FLAGS)
 
 check: $(GOLANGCI_LINT) $(GOVULNCHECK) ## Lint, and make sure that generated code and go.mod are up to date
 	go mod tidy -diff

@@ -17,7 +17,7 @@ const module = "github.com/promptcademy/promptops"
 var mayImport = map[string]string{
 	".":             "",
 	"cmd/promptops": "all",
-	"cmd/bench":     "internal/load internal/postgres/embedded",
+	"cmd/bench":     "internal/load internal/postgres/embedded handlers",
 	"handlers":      ". views static internal/fault internal/account internal/learner internal/provider internal/price internal/key internal/run internal/usage internal/history internal/demo internal/telemetry internal/runbook internal/drift internal/incident internal/outreach internal/audit internal/notify internal/team internal/period internal/activity internal/eventlog internal/view",
 	"views":         "",
 	"static":        "",

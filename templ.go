@@ -2,7 +2,7 @@
 // package only turns templates into answers.
 //
 //	cmd/promptops   subcommands; serve.go wires everything in one straight line
-//	cmd/bench       measures the run endpoint against baselines
+//	cmd/bench       measures the run endpoint against baselines, and pages with more and more attempts
 //	handlers        the route table, errors to responses, one file per page or API
 //	views           what pages look like: templates, view structs, charts; pure
 //	static          scripts, style and font, built from static/src and embedded
@@ -41,7 +41,7 @@
 //	probe           what live checks look at, and what they make of it
 //	incident        what broke: time line, impact, post-mortem, follow-ups
 //	outreach        who has no key that works, what that costs, and who was told
-//	demo            made-up data for a first look
+//	demo            made-up data for a first look, or to see how pages do with very much
 //	load            a load generator, for the benchmark
 //	faults          tests that kill nodes and the database under load, and check the books
 package promptops

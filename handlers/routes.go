@@ -206,6 +206,7 @@ func (s *Server) serve(c echo.Context, r route) error {
 	if err := s.admit(c, r.access); err != nil {
 		return err
 	}
+	s.chooseCopy(c)
 	return r.handle(s, c)
 }
 

@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -112,7 +113,10 @@ func (s *Server) runsView(c echo.Context, store *history.Store, filter history.F
 		return views.RunsPage{}, err
 	}
 	count := len(list.Runs)
-	if list.Newer || list.Older {
+	switch {
+	case list.Further != nil:
+		count = -1 // whoever could not look through all of them cannot count them either
+	case list.Newer || list.Older:
 		if count, err = store.Count(ctx, filter); err != nil {
 			return views.RunsPage{}, err
 		}
@@ -136,7 +140,22 @@ func (s *Server) runsView(c echo.Context, store *history.Store, filter history.F
 		page.Runs = append(page.Runs, line)
 	}
 	page.Newest, page.Newer, page.Older = runsPager(list, at, query)
+	if list.Further != nil {
+		page.Searched, page.Further = searchedUntil(*list.Further, filter.Zone, query)
+		page.Older = "" // leads to the runs after the last one found, from where it was looked already
+	}
 	return page, nil
+}
+
+// searchedUntil says how far was looked, and where to go on.
+func searchedUntil(at history.Cursor, zone *time.Location, query url.Values) (searched, further string) {
+	values := maps.Clone(query)
+	if at.After != uuid.Nil {
+		values.Set("after", at.After.String())
+		return "up to " + views.MomentOf(history.StartedAt(at.After), zone).Local, "/runs?" + values.Encode()
+	}
+	values.Set("before", at.Before.String())
+	return "back to " + views.MomentOf(history.StartedAt(at.Before), zone).Local, "/runs?" + values.Encode()
 }
 
 // knownCosts are nil where nothing of the cost is known.

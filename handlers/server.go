@@ -82,6 +82,7 @@ type Server struct {
 
 	Metrics *telemetry.Metrics
 	Assets  *static.Assets
+	Replica *Replica                        // nil: pages read from the database itself
 	Ready   func(ctx context.Context) error // nil: the database answers and is migrated
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -139,6 +140,7 @@ func (s *Server) page(c echo.Context, title string) views.Page {
 			page.Teams = s.teamSwitch(c)
 			page.Operator.Leads = page.Teams != nil
 		}
+		page.Copy = s.copyNotice(c)
 		page.Demo = s.Demo.Shown(c.Request().Context())
 		if operator.Role == account.RoleAdmin || page.Operator.Leads {
 			page.Incidents = s.openIncidents(c, operator.Role == account.RoleAdmin)

@@ -22,8 +22,15 @@ type Page struct {
 	Assets   func(name string) string // address of a built asset: static.Assets.URL
 
 	Saved *SavedViews // the views of this page; nil: it has none
+	Copy  *CopyNotice // how old the figures are; nil: of now
 
 	Incidents []OpenIncident // what is broken at the moment, the worst first: say so on every page
+}
+
+// CopyNotice says that figures come from where they usually do not, or are old.
+type CopyNotice struct {
+	Tag  string // "Replica not used"
+	Text string
 }
 
 // Operator is the person who is signed in.

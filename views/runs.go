@@ -18,6 +18,9 @@ type RunsPage struct {
 	Newest  string // address of the beginning; "" when this is it
 	Newer   string // address of the runs before these; "" when there are none
 	Older   string // address of the runs after these
+
+	Searched string // "back to 12 Oct 2026, 14:05 UTC": how far was looked; "" when that is all there is
+	Further  string // address from which to look on
 }
 
 // RunsFilters is the form above the list, as it was filled in.

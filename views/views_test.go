@@ -350,6 +350,7 @@ func pages() map[string]templ.Component {
 		}),
 	}
 	maps.Copy(all, keyHealthPages())
+	maps.Copy(all, searchedPages())
 	maps.Copy(all, overviewPages())
 	maps.Copy(all, incidentPages())
 	maps.Copy(all, logPages())

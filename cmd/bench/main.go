@@ -6,6 +6,12 @@
 //
 //	make bench                          about five minutes
 //	make bench BENCH_FLAGS=-short       about one
+//
+// With "pages" it measures every page of the dashboard instead, with more and more
+// attempts, and runs beside heavy pages:
+//
+//	make bench-pages                            100,000, a million and ten million attempts
+//	make bench-pages BENCH_PAGES_FLAGS=-short   20,000 and 100,000
 package main
 
 import (
@@ -34,6 +40,12 @@ type settings struct {
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == proxyCommand {
 		fail(serveProxy(os.Args[2]))
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == pagesCommand {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		fail(pagesMain(ctx, os.Args[2:]))
 		return
 	}
 	var s settings

@@ -199,8 +199,18 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	health := key.NewHealth(keyStore, key.HealthOptions{Log: log, Providers: providers, Now: time.Now, Exhausted: tellOfExhaustion(providers, cfg.BaseURL)})
 	teardown.add("key health", func() error { health.Stop(); return nil })
 
+	// What pages read, which need not be the database that runs are written to.
+	pages, replica := postgres.NewReader(f.pool), (*postgres.Replica)(nil)
+	if cfg.Replica != "" {
+		if replica, err = postgres.OpenReplica(ctx, cfg.Replica, f.pool, postgres.Options{Denied: f.denials.Note}, log); err != nil {
+			return fmt.Errorf("DATABASE_REPLICA_URL: %w", err)
+		}
+		teardown.add("replica pool", func() error { replica.Close(); return nil })
+		pages = pages.Beside(replica)
+	}
+
 	ownKeys := key.NewOwnKeys(keyStore, providers, log)
-	outreachStore := outreach.NewStore(f.pool, postgres.NewReader(f.pool), cfg.Zone())
+	outreachStore := outreach.NewStore(f.pool, pages, cfg.Zone())
 	demoStore := demo.NewStore(f.pool, f.ring, cfg.Zone())
 
 	stopping, interrupt := context.WithCancel(context.WithoutCancel(ctx))
@@ -248,11 +258,11 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 		},
 		OwnKeys: ownKeys, TestKey: health.Test, Audit: audit.NewStore(f.pool), Incidents: incident.NewStore(f.pool), Drift: drifts, Runbook: runbook.NewStore(f.pool), Checks: board, Reading: reading(board), Readable: readable(board),
 		Endpoints: endpoints, Fallbacks: key.NewFallbacks(f.pool, f.ring, cfg.Zone()),
-		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(postgres.NewReader(f.pool)), History: history.NewStore(postgres.NewReader(f.pool)), Activity: activity.NewStore(postgres.NewReader(f.pool)), Views: view.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
+		Providers: providers, Prices: prices, PriceStore: priceStore, PriceJobs: priceJobs, Budgets: budgets, Usage: usage.NewStore(pages), History: history.NewStore(pages), Activity: activity.NewStore(pages), Views: view.NewStore(f.pool), Demo: demoStore, Metrics: metrics, Assets: assets,
 		Outreach: outreachStore, Channels: channels, Notifications: dispatcher,
-		Logs: eventlog.NewStore(postgres.NewReader(f.pool), cfg.LogDays), Closing: ctx,
-		Ready: f.ready,
-		Log:   runLog, Now: time.Now, Zone: cfg.Zone(),
+		Logs: eventlog.NewStore(pages, cfg.LogDays), Closing: ctx,
+		Ready: f.ready, Replica: replicaOf(replica),
+		Log: runLog, Now: time.Now, Zone: cfg.Zone(),
 		BaseURL: cfg.BaseURL, CORSOrigins: cfg.CORSOrigins, TrustedProxies: proxies, MetricsToken: cfg.MetricsToken,
 	}
 	httpServer := &http.Server{
@@ -297,6 +307,9 @@ func serve(ctx context.Context, p *program, args []string) (err error) {
 	loops.Go(func() error { return uses.Run(ctx) })
 	loops.Go(func() error { return health.Run(ctx) })
 	loops.Go(func() error { return months.Run(ctx) })
+	if replica != nil {
+		loops.Go(func() error { return replica.Run(ctx) })
+	}
 	loops.Go(func() error { return presence.Run(ctx) })
 	loops.Go(func() error { return rollup.NewRoller(f.pool, cfg.Zone(), log).Run(ctx) })
 	loops.Go(func() error { return activity.NewKeeper(f.pool, cfg.Zone(), log).Run(ctx) })
@@ -474,6 +487,17 @@ func readable(board *runbook.Board) func() []incident.Check {
 // notifyOptions let webhooks lead where added endpoints may.
 func (f *foundation) notifyOptions() notify.Options {
 	return notify.Options{AllowPrivate: *f.config.AllowPrivateEndpoints}
+}
+
+// replicaOf is what pages need to know of a replica; nil of none.
+func replicaOf(replica *postgres.Replica) *handlers.Replica {
+	if replica == nil {
+		return nil
+	}
+	return &handlers.Replica{Primary: postgres.OnPrimary, State: func() (time.Duration, string) {
+		state := replica.State()
+		return state.Age, state.Away
+	}}
 }
 
 // dollars reads an amount that config.Load has checked; empty is no limit.

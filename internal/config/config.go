@@ -25,6 +25,7 @@ import (
 // makes one. Fields tagged secret are redacted by Settings.
 type Config struct {
 	DatabaseURL    string   `env:"DATABASE_URL" secret:"url"`
+	Replica        string   `env:"DATABASE_REPLICA_URL" secret:"url"`
 	DataDir        string   `env:"PROMPTOPS_DATA_DIR" envDefault:"./data"`
 	Port           string   `env:"PORT" envDefault:"8080"`
 	Listen         string   `env:"PROMPTOPS_LISTEN"`
@@ -268,6 +269,13 @@ func (c Config) check() []error {
 			bad(f.Tag.Get("env"), "must be an http or https address without credentials or query")
 		}
 	})
+	if c.Replica != "" {
+		if u, err := url.Parse(c.Replica); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+			bad("DATABASE_REPLICA_URL", "must look like postgres://user:password@host:5432/database")
+		} else if c.Embedded() {
+			bad("DATABASE_REPLICA_URL", "is of no use without DATABASE_URL: the embedded server has no replica")
+		}
+	}
 	if c.Embedded() {
 		return problems
 	}

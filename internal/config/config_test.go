@@ -162,3 +162,23 @@ func TestOTLPHeaders(t *testing.T) {
 		}
 	}
 }
+
+func TestReplica(t *testing.T) {
+	const database = "DATABASE_URL=postgres://u:p@db/x"
+	base := []string{"PROMPTOPS_MASTER_KEYS=1:abc", "SUPABASE_URL=https://ref.supabase.co"}
+	c, err := config.Load(append(base, database, "DATABASE_REPLICA_URL=postgres://u:hunter2@replica:5433/x?sslmode=require"))
+	if err != nil || !strings.Contains(c.Replica, "hunter2") {
+		t.Fatalf("%q, %v", c.Replica, err)
+	}
+	if text := c.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "DATABASE_REPLICA_URL=postgres://u@replica:5433/x\n") {
+		t.Errorf("printed as %s", text)
+	}
+	for want, environ := range map[string][]string{
+		"DATABASE_REPLICA_URL: must look like": append(base, database, "DATABASE_REPLICA_URL=mysql://u:hunter2@replica/x"),
+		"of no use without DATABASE_URL":       {"DATABASE_REPLICA_URL=postgres://u:hunter2@replica/x"},
+	} {
+		if _, err := config.Load(environ); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

@@ -70,15 +70,33 @@ func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 		if err := alone(ctx, tx); err != nil {
 			return err
 		}
+		months, err := s.largeMonths(ctx, tx)
+		if err != nil {
+			return err
+		}
 		// Otherwise a run that starts meanwhile would be left behind. The order is
-		// that in which a run takes them.
-		_, err = tx.Exec(ctx, `lock table ops.budget_counters, public.prompt_runs, public.prompt_attempts, public.prompt_contents in share row exclusive mode`)
+		// that in which a run takes them. To empty a month, nobody may read it.
+		mode := "share row exclusive"
+		if len(months) > 0 {
+			mode = "access exclusive"
+		}
+		for _, sql := range []string{
+			`lock table ops.budget_counters in share row exclusive mode`,
+			`lock table public.prompt_runs, public.prompt_attempts, public.prompt_contents in ` + mode + ` mode`,
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		emptied, err := empty(ctx, tx, months)
 		if err != nil {
 			return err
 		}
 		if counts, err = count(ctx, tx); err != nil {
 			return err
 		}
+		counts.Runs += emptied.Runs
+		counts.Attempts += emptied.Attempts
 		for _, sql := range []string{
 			`create temporary table demo_runs on commit drop as ` + demoRuns,
 			`delete from public.prompt_contents where (run_id, created_at) in (select id, created_at from demo_runs)`,

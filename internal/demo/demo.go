@@ -32,13 +32,15 @@ type Store struct {
 	db   postgres.DB
 	ring *seal.Ring
 	zone *time.Location // where budget days begin
+
+	largeMonth int64 // attempts from which on a month is emptied at once rather than row by row
 }
 
 // NewStore returns a Store on db whose provider keys are sealed with ring. They
 // all open the built-in sandbox and nothing else. What the demo spent counts
 // against budgets, whose days begin in zone.
 func NewStore(db postgres.DB, ring *seal.Ring, zone *time.Location) *Store {
-	return &Store{db, ring, zone}
+	return &Store{db, ring, zone, 100_000}
 }
 
 // Present reports whether there is demo data.

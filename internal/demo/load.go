@@ -117,13 +117,16 @@ func (l loader) templates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = copyRows(ctx, l.tx, "public.template_events", "template_id user_id event created_at", l.w.events, func(e templateEvent) []any {
-		return []any{e.template.id, e.learner.id, e.event, e.at}
-	})
-	if err != nil {
+	if err := copyEvents(ctx, l.tx, l.w.events); err != nil {
 		return err
 	}
 	return l.record(ctx, kindTemplate, idsOf(l.w.templates, func(t *ownedTemplate) uuid.UUID { return t.id }))
+}
+
+func copyEvents(ctx context.Context, tx pgx.Tx, events []templateEvent) error {
+	return copyRows(ctx, tx, "public.template_events", "template_id user_id event created_at", events, func(e templateEvent) []any {
+		return []any{e.template.id, e.learner.id, e.event, e.at}
+	})
 }
 
 func (l loader) lessons(ctx context.Context) error {
@@ -203,9 +206,15 @@ func (l loader) runs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = copyRows(ctx, l.tx, "public.prompt_runs",
+	recent, _ := slices.BinarySearchFunc(l.w.runs, l.w.now.AddDate(0, 0, -contentDays), func(r run, since time.Time) int { return r.at.Compare(since) })
+	return copyRuns(ctx, l.tx, l.w.runs, l.w.runs[recent:], fallback)
+}
+
+// copyRuns stores runs with their attempts, and of some of them what was said.
+func copyRuns(ctx context.Context, tx pgx.Tx, runs, said []run, fallback map[string]uuid.UUID) error {
+	err := copyRows(ctx, tx, "public.prompt_runs",
 		`id created_at user_id team_id template_id models config stream status finished_at duration_ms total_tokens total_cost_usd unpriced`,
-		l.w.runs, func(r run) []any {
+		runs, func(r run) []any {
 			tokens, cost, unpriced := r.totals()
 			return []any{r.id, r.at, r.learner.id, r.teamID(), r.templateID(), r.models(), r.config, r.stream,
 				r.status, r.finishedAt(), r.durationMs, tokens, cost, unpriced}
@@ -217,15 +226,15 @@ func (l loader) runs(ctx context.Context) error {
 	type row struct {
 		run     *run
 		ordinal int
-		attempt
+		*attempt
 	}
 	var rows []row
-	for i := range l.w.runs {
-		for ordinal, a := range l.w.runs[i].attempts {
-			rows = append(rows, row{&l.w.runs[i], ordinal, a})
+	for i := range runs {
+		for ordinal := range runs[i].attempts {
+			rows = append(rows, row{&runs[i], ordinal, &runs[i].attempts[ordinal]})
 		}
 	}
-	err = copyRows(ctx, l.tx, "public.prompt_attempts",
+	err = copyRows(ctx, tx, "public.prompt_attempts",
 		`run_id ordinal created_at user_id team_id template_id provider model status key_source user_key_id fallback_key_id tries
 		 input_tokens cached_input_tokens cache_write_tokens output_tokens reasoning_tokens usage_source
 		 cost_usd cost_source price_id finish_reason error_class error_message http_status retry_after_ms duration_ms first_token_ms`,
@@ -253,8 +262,7 @@ func (l loader) runs(ctx context.Context) error {
 		return err
 	}
 
-	recent, _ := slices.BinarySearchFunc(l.w.runs, l.w.now.AddDate(0, 0, -contentDays), func(r run, since time.Time) int { return r.at.Compare(since) })
-	return copyRows(ctx, l.tx, "public.prompt_contents", "run_id created_at user_id team_id messages outputs", l.w.runs[recent:], func(r run) []any {
+	return copyRows(ctx, tx, "public.prompt_contents", "run_id created_at user_id team_id messages outputs", said, func(r run) []any {
 		outputs := map[string]string{}
 		for _, a := range r.attempts {
 			if a.status == "ok" {

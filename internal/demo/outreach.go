@@ -21,13 +21,15 @@ type keyHealthDay struct {
 // outreach gives Key Health a past: a snapshot for every day before today, taken
 // as it would have been at midnight, and a few learners whom somebody has talked
 // to. What there is already stays.
-func (l loader) outreach(ctx context.Context) error {
+func (l loader) outreach(ctx context.Context) error { return l.outreachOf(ctx, l.w.activity()) }
+
+func (l loader) outreachOf(ctx context.Context, ran func(l *learner, at time.Time) bool) error {
 	_, err := l.tx.Exec(ctx, `create temporary table demo_days (like ops.key_health_days) on commit drop`)
 	if err != nil {
 		return err
 	}
 	err = copyRows(ctx, l.tx, "pg_temp.demo_days", "day team_id provider learners usable broken active_without counted_at demo",
-		l.w.keyHealth(), func(d keyHealthDay) []any {
+		l.w.keyHealth(ran), func(d keyHealthDay) []any {
 			var id *uuid.UUID
 			if d.team != nil {
 				id = &d.team.id
@@ -44,12 +46,17 @@ func (l loader) outreach(ctx context.Context) error {
 	return l.talks(ctx)
 }
 
-// keyHealth counts learners at the beginning of each of the last days.
-func (w *world) keyHealth() []keyHealthDay {
+// activity says who ran something in the two weeks before an instant.
+func (w *world) activity() func(l *learner, at time.Time) bool {
 	runs := map[*learner][]time.Time{}
 	for _, r := range w.runs {
 		runs[r.learner] = append(runs[r.learner], r.at)
 	}
+	return func(l *learner, at time.Time) bool { return ranBetween(runs[l], at.AddDate(0, 0, -14), at) }
+}
+
+// keyHealth counts learners at the beginning of each of the last days.
+func (w *world) keyHealth(ran func(l *learner, at time.Time) bool) []keyHealthDay {
 	groups := append([]*team{nil}, w.teams...)
 	var all []keyHealthDay
 	for ago := outreachDays; ago > 0; ago-- {
@@ -65,7 +72,7 @@ func (w *world) keyHealth() []keyHealthDay {
 			for _, one := range w.there(t, at) {
 				whole := day("any")
 				whole.learners++
-				active := ranBetween(runs[one], at.AddDate(0, 0, -14), at)
+				active := ran(one, at)
 				usable, broken := false, false
 				for _, k := range one.keys {
 					switch {

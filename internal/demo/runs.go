@@ -191,10 +191,7 @@ func (g *generator) choosePrompt(r *run) {
 	}
 	// The first ones are by far the most popular.
 	t := usable[int(float64(len(usable))*math.Pow(g.Float64(), 2.2))]
-	r.template, r.prompt, r.answer = t, t.body, t.answer
-	for _, s := range samples {
-		r.prompt = strings.ReplaceAll(r.prompt, s.placeholder, pick(g, s.values))
-	}
+	r.template, r.prompt, r.answer = t, g.fillIn(t.body), t.answer
 	if g.chance(0.7) {
 		g.event(t, r.learner, "viewed", latest(t.createdAt, r.at.Add(-time.Second-g.upTo(time.Minute))))
 	}
@@ -202,6 +199,14 @@ func (g *generator) choosePrompt(r *run) {
 	if g.chance(0.02) {
 		g.event(t, r.learner, "forked", r.at.Add(g.upTo(lastRun)))
 	}
+}
+
+// fillIn puts something in the place of a template's placeholders.
+func (g *generator) fillIn(body string) string {
+	for _, s := range samples {
+		body = strings.ReplaceAll(body, s.placeholder, pick(g, s.values))
+	}
+	return body
 }
 
 // attempt lets a model answer a prompt of about that many tokens.
@@ -218,9 +223,16 @@ func (g *generator) attempt(r *run, m model, input float64) attempt {
 		g.fail(&a, r.at, k.failure, 0)
 		return a
 	}
+	g.answer(&a, r, input)
+	return a
+}
+
+// answer is what becomes of a call with a key that works.
+func (g *generator) answer(a *attempt, r *run, input float64) {
+	m := a.model
 	if rate := g.errorRate(m, r.at); g.chance(rate) {
-		g.fail(&a, r.at, weighted(g, failures, func(f failure) float64 { return f.often }), input)
-		return a
+		g.fail(a, r.at, weighted(g, failures, func(f failure) float64 { return f.often }), input)
+		return
 	}
 
 	u := provider.Usage{Input: int64(input * (0.95 + 0.1*g.Float64())), Output: int64(12 + g.lognormal(420, 0.8))}
@@ -234,7 +246,7 @@ func (g *generator) attempt(r *run, m model, input float64) attempt {
 	if limit, ok := r.config["maxTokens"].(int); ok && u.Output >= int64(limit) {
 		u.Output, u.Reasoning, a.finishReason = int64(limit), min(u.Reasoning, int64(limit)), "length"
 	}
-	g.pay(&a, r.at, u, "reported")
+	g.pay(a, r.at, u, "reported")
 
 	firstToken := g.lognormal(m.firstToken, 0.3)
 	a.durationMs = min(int64(firstToken+float64(u.Output)*m.perToken*g.lognormal(1, 0.2)), maxDuration)
@@ -245,7 +257,6 @@ func (g *generator) attempt(r *run, m model, input float64) attempt {
 		a.tries = 2
 		a.durationMs += 600 + g.Int64N(1500)
 	}
-	return a
 }
 
 // errorRate is how many of a model's attempts fail at an instant.
@@ -312,19 +323,29 @@ func (g *generator) interruptOne() {
 		if r.at.After(g.w.now.AddDate(0, -1, 0)) {
 			continue
 		}
-		r.status = "interrupted"
-		for j, a := range r.attempts {
-			r.attempts[j] = attempt{
-				model: a.model, status: "interrupted", userKey: a.userKey, tries: 1, durationMs: r.durationMs,
-				failure: &failure{class: provider.ClassInterrupted, message: "The server stopped before the answer came."},
-			}
-		}
+		interrupt(r)
 		return
+	}
+}
+
+func interrupt(r *run) {
+	r.status = "interrupted"
+	for j, a := range r.attempts {
+		r.attempts[j] = attempt{
+			model: a.model, status: "interrupted", userKey: a.userKey, tries: 1, durationMs: max(r.durationMs, a.durationMs),
+			failure: &failure{class: provider.ClassInterrupted, message: "The server stopped before the answer came."},
+		}
 	}
 }
 
 // finish adds up a run and keeps it.
 func (g *generator) finish(r run) {
+	g.addUp(&r)
+	g.w.runs = append(g.w.runs, r)
+}
+
+// addUp says how long a run took and what became of it.
+func (g *generator) addUp(r *run) {
 	ok := 0
 	for _, a := range r.attempts {
 		r.durationMs = max(r.durationMs, a.durationMs)
@@ -342,7 +363,6 @@ func (g *generator) finish(r run) {
 	default:
 		r.status = "partial"
 	}
-	g.w.runs = append(g.w.runs, r)
 }
 
 // timeOfDay returns a time of day at which people work.

@@ -44,6 +44,7 @@ type learner struct {
 	lastRunAt  time.Time // zero: never ran anything
 	quietAt    time.Time // zero: still active
 	eagerness  float64   // how often they run something, beside the others
+	place      int       // among the learners of a crowd
 	teams      []*team
 	keys       []*userKey
 }
@@ -147,7 +148,7 @@ func (g *generator) makeLearners() {
 		} else {
 			l.name = g.newName(names)
 			l.email = address(l.name)
-			g.signUp(l, i)
+			g.signUp(l, i < learnerCount/3)
 			g.giveKeys(l)
 		}
 		g.w.learners = append(g.w.learners, l)
@@ -179,9 +180,9 @@ func address(name string) string {
 	return plain + "@" + domain
 }
 
-// signUp spreads sign-ups over the time of the demo, a third of them before.
-func (g *generator) signUp(l *learner, i int) {
-	if i < learnerCount/3 {
+// signUp spreads sign-ups over the time of the demo, if not before.
+func (g *generator) signUp(l *learner, before bool) {
+	if before {
 		l.signedUpAt = g.w.first.Add(-g.upTo(100 * 24 * time.Hour))
 	} else {
 		part := math.Sqrt(g.Float64()) // later more of them

@@ -15,7 +15,7 @@ const MostInCSV = 10_000
 // more than MostInCSV. An amount that is unknown is empty, not 0. It fails like
 // List.
 func (s *Store) WriteCSV(ctx context.Context, w io.Writer, f Filter) (cut bool, err error) {
-	page, err := s.List(ctx, f, Cursor{}, MostInCSV)
+	page, err := s.list(ctx, f, Cursor{}, MostInCSV, search{first: forPages.piece, piece: forPages.piece})
 	if err != nil {
 		return false, err
 	}

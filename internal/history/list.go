@@ -47,6 +47,10 @@ type Page struct {
 	Runs  []Listed
 	Newer bool // there are runs before the first one
 	Older bool // there are runs after the last one
+
+	// Further is where to go on in the same direction, when these are only those of the
+	// runs that could be looked through in the time there is; nil: nobody knows of more.
+	Further *Cursor
 }
 
 // MostCounted is as far as Count counts.
@@ -55,22 +59,23 @@ const MostCounted = 1000
 // List returns up to limit runs from a cursor on. A run's place is its id, which
 // begins with the millisecond in which it started, so a page stays the same
 // while others run. It fails like Run.
+//
+// Where hardly any run passes, it may be fewer than there are: see Page.Further.
 func (s *Store) List(ctx context.Context, f Filter, at Cursor, limit int) (Page, error) {
+	return s.list(ctx, f, at, limit, s.search)
+}
+
+func (s *Store) list(ctx context.Context, f Filter, at Cursor, limit int, how search) (Page, error) {
 	var rows []listedRow
+	var further *Cursor
 	learner, err := s.learner(ctx, f)
 	if err == nil {
-		err = s.read(ctx, func(tx pgx.Tx) error {
-			q, err := newQuery(ctx, tx, f, learner, at, limit+1)
-			if err == nil {
-				rows, err = q.rows(ctx, tx)
-			}
-			return err
-		})
+		rows, further, err = s.find(ctx, f, learner, at, limit+1, how)
 	}
 	if err != nil {
 		return Page{}, fmt.Errorf("list runs: %w", err)
 	}
-	page := Page{Newer: at.Before != uuid.Nil, Older: len(rows) > limit}
+	page := Page{Newer: at.Before != uuid.Nil, Older: len(rows) > limit, Further: further}
 	rows = rows[:min(limit, len(rows))]
 	if at.After != uuid.Nil {
 		page.Newer, page.Older = page.Older, true
@@ -87,7 +92,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
 	learner, err := s.learner(ctx, f)
 	if err == nil {
 		err = s.reader.Read(ctx, func(tx pgx.Tx) error {
-			q, err := newQuery(ctx, tx, f, learner, Cursor{}, MostCounted+1)
+			q, err := newQuery(ctx, tx, f, learner, Cursor{}, uuid.Nil, MostCounted+1)
 			if err == nil {
 				count, err = q.count(ctx, tx)
 			}
@@ -109,7 +114,7 @@ func (s *Store) Neighbours(ctx context.Context, f Filter, id uuid.UUID) (newer, 
 	learner, err := s.learner(ctx, f)
 	find := func(at Cursor) (found uuid.UUID, err error) {
 		err = s.reader.Read(ctx, func(tx pgx.Tx) error {
-			q, err := newQuery(ctx, tx, f, learner, at, 1)
+			q, err := newQuery(ctx, tx, f, learner, at, uuid.Nil, 1)
 			if err == nil {
 				found, err = q.first(ctx, tx)
 			}
@@ -146,7 +151,7 @@ const recent = 1000
 func (s *Store) Choices(ctx context.Context, f Filter) (Choices, error) {
 	var c Choices
 	err := s.read(ctx, func(tx pgx.Tx) error {
-		q, err := newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, Cursor{}, recent)
+		q, err := newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, Cursor{}, uuid.Nil, recent)
 		if err != nil {
 			return err
 		}
@@ -203,9 +208,16 @@ const (
 
 // newQuery decides from which end to look: whatever is asked for, an index gives
 // the runs in the order of the list, so that looking ends with the page. learner
-// is f.Learner's account.
-func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cursor, limit int) (*query, error) {
+// is f.Learner's account. It finds none beyond the run edge, unless that is uuid.Nil.
+func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cursor, edge uuid.UUID, limit int) (*query, error) {
 	w := where{args: pgx.NamedArgs{"limit": limit}}
+	if f.Learner != "" || f.TeamIDs != nil {
+		// Postgres takes what a lead may see for far less than it is, and would rather sort
+		// all of it than walk along the index for a page.
+		if _, err := tx.Exec(ctx, `select set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)`); err != nil {
+			return nil, err
+		}
+	}
 	if f.RequestID != "" {
 		found, err := hasRun(ctx, tx, f.RequestID)
 		if err != nil {
@@ -233,20 +245,23 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			w.add("r.team_id = any (@teams)", "teams", f.TeamIDs)
 		}
 		w.attempts(f)
-		w.from(at, false, f)
+		w.from(at, edge, false, f)
 		return &query{`select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + order + ` limit @limit`, w.args}, nil
 	case f.TeamIDs != nil: // each team's runs have their order; of several the first ones of each are enough
 		w.add("r.team_id = team.id", "teams", f.TeamIDs)
 		w.attempts(f)
-		w.from(at, false, f)
+		w.from(at, edge, false, f)
 		return &query{`
 			select r.* from unnest(@teams::uuid[]) as team (id)
 			cross join lateral (select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + order + ` limit @limit) r
 			order by ` + order + ` limit @limit`, w.args}, nil
 	case f.ErrorClass != "": // few attempts have one, and those have an index
-		w.from(at, false, f)
+		w.from(at, edge, false, f)
 		w.add(oneAttempt)
 		w.add("a.error_class = @class and a.created_at >= @fromAt and a.created_at < @toAt", "fromAt", earliest(f.From), "toAt", latest(f.To))
+		if edge != uuid.Nil {
+			w.add("a.created_at between @pieceFrom and @pieceTo", spanOf(f, at, edge)...)
+		}
 		return &query{`
 			select distinct on (` + strings.ReplaceAll(order, " desc", "") + `) ` + runColumns + `
 			from public.prompt_attempts a
@@ -254,7 +269,7 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			where ` + w.text() + ` order by ` + order + ` limit @limit`, w.args}, nil
 	default: // ids are in the order of time, so the primary key is
 		w.attempts(f)
-		w.from(at, true, f)
+		w.from(at, edge, true, f)
 		return &query{`select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + byID + ` limit @limit`, w.args}, nil
 	}
 }
@@ -298,6 +313,7 @@ func (w *where) filter(f Filter) {
 	}
 	w.args["provider"], w.args["model"], w.args["key"], w.args["class"] = f.Provider, f.Model, f.KeySource, f.ErrorClass
 	if f.Provider != "" || f.Model != "" { // also of runs that go on, whose attempts are not there yet
+		w.add(`(@model = '' or @model = any (r.models))`) // the next one says it, too, but takes ten times as long
 		w.add(`exists (select from unnest(r.models) as asked
 			where (@model = '' or asked = @model) and (@provider = '' or split_part(asked, '/', 1) = @provider))`)
 	}
@@ -314,8 +330,22 @@ func (w *where) attempts(f Filter) {
 	}
 }
 
-// from adds the days and the cursor. Where byID is set, also as ids.
-func (w *where) from(at Cursor, byID bool, f Filter) {
+// spanOf is the time between a cursor and a run. Postgres does not conclude from the
+// run's time to that of the attempt.
+func spanOf(f Filter, at Cursor, edge uuid.UUID) []any {
+	from, to := any(createdAt(edge)), latest(f.To)
+	switch {
+	case at.After != uuid.Nil:
+		from, to = createdAt(at.After), createdAt(edge)
+	case at.Before != uuid.Nil:
+		to = createdAt(at.Before)
+	}
+	return []any{"pieceFrom", from, "pieceTo", to}
+}
+
+// from adds the days, the cursor and the last run that counts (uuid.Nil: there is no
+// such). Where byID is set, also as ids.
+func (w *where) from(at Cursor, edge uuid.UUID, byID bool, f Filter) {
 	if !f.From.IsZero() {
 		w.add("r.created_at >= @from", "from", f.From)
 		if byID {
@@ -339,6 +369,21 @@ func (w *where) from(at Cursor, byID bool, f Filter) {
 		if byID {
 			w.add("r.id > @cursor")
 		}
+	}
+	if edge != uuid.Nil {
+		w.beyond(at, edge, byID)
+	}
+}
+
+// beyond leaves out what comes after a run, in the direction of a cursor.
+func (w *where) beyond(at Cursor, edge uuid.UUID, byID bool) {
+	is := ">="
+	if at.After != uuid.Nil {
+		is = "<="
+	}
+	w.add("r.created_at "+is+" @edgeAt and (r.created_at, r.id) "+is+" (@edgeAt, @edge)", "edge", edge, "edgeAt", createdAt(edge))
+	if byID {
+		w.add("r.id " + is + " @edge")
 	}
 }
 
@@ -420,7 +465,7 @@ func (q *query) rows(ctx context.Context, tx pgx.Tx) ([]listedRow, error) {
 
 func (q *query) count(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	// It is only said beside the list: rather not at all than late.
-	if _, err = tx.Exec(ctx, `set local statement_timeout = '700ms'`); err != nil {
+	if _, err = tx.Exec(ctx, `set local statement_timeout = '150ms'`); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `select count(*) from (`+q.sql+`) found`, q.args).Scan(&n)
@@ -428,7 +473,7 @@ func (q *query) count(ctx context.Context, tx pgx.Tx) (n int, err error) {
 }
 
 func (q *query) first(ctx context.Context, tx pgx.Tx) (id uuid.UUID, err error) {
-	if _, err = tx.Exec(ctx, `set local statement_timeout = '700ms'`); err != nil {
+	if _, err = tx.Exec(ctx, `set local statement_timeout = '150ms'`); err != nil {
 		return uuid.Nil, err
 	}
 	err = tx.QueryRow(ctx, `select id from (`+q.sql+`) found`, q.args).Scan(&id)

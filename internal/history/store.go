@@ -21,14 +21,17 @@ import (
 type Store struct {
 	reader postgres.Reader // of runs
 	all    postgres.Reader // of what runs that were found belong to, and no policy lets a learner see
+	search search
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader} }
+func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader, forPages} }
 
 // As returns a Store that finds only the runs that row-level security lets the
 // learner see. Of keys it tells whose they are, and no more.
-func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID), s.all} }
+func (s *Store) As(learnerID uuid.UUID) *Store {
+	return &Store{s.reader.As(learnerID), s.all, s.search}
+}
 
 type runRow struct {
 	ID              uuid.UUID
@@ -156,6 +159,9 @@ func (s *Store) complete(ctx context.Context, row runRow, attempts []attemptRow)
 }
 
 func notFound() error { return fault.New(fault.NotFound, "There is no run with this id.") }
+
+// StartedAt is when a run started, as its id says.
+func StartedAt(id uuid.UUID) time.Time { return createdAt(id) }
 
 // createdAt is the millisecond in a run's id, which leads to its month.
 func createdAt(id uuid.UUID) time.Time {

@@ -51,10 +51,11 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 		today, err = pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
 		return err
 	})
-	week, known := f.week.find(begins[0], now)
-	if !known {
-		batch.Queue(daySpendQuery, begins[0], begins[spendDays], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
-			week, err = pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
+	week, from := f.week.find(begins[0], now)
+	if from < spendDays {
+		batch.Queue(daySpendQuery, begins[from], begins[spendDays], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
+			read, err := pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
+			week = append(week, read...)
 			return err
 		})
 	}
@@ -78,8 +79,8 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, err
 	}
-	if !known {
-		f.week.keep(begins[0], now, week)
+	if from < spendDays {
+		f.week.keep(begins[0], now, week, from == 0)
 	}
 	for _, spent := range slices.Concat(week, today) {
 		missing[spent.Provider] += spent.Missing
@@ -116,28 +117,48 @@ const daySpendQuery = `
 	  and (key_source = 'fallback' and cost_usd is not null or error_class = 'missing_key')
 	group by 1, 2, 3`
 
-// weekMemory remembers the days that are over, of which half a million rows have
-// to be read where a platform is busy. Hardly any run ends on the next day, so
-// that a minute is soon enough to notice.
+// weekMemory remembers the days that are over, of which millions of rows have to be
+// read where a platform is busy. Hardly any run ends on the next day, so that for
+// yesterday a minute is soon enough to notice, and for the days before it an hour.
 type weekMemory struct {
 	mu    sync.Mutex
-	begin time.Time
-	read  time.Time
+	begin time.Time // of the seven days
+	whole time.Time // when all of them were read
+	read  time.Time // when yesterday was
 	spent []daySpend
 }
 
-const weekFresh = time.Minute
+const (
+	weekFresh = time.Minute
+	daysFresh = time.Hour
+)
 
-func (w *weekMemory) find(begin, now time.Time) (spent []daySpend, known bool) {
+// find returns what is known of the days before the day number from, counted from 0:
+// that one and those after it have to be read.
+func (w *weekMemory) find(begin, now time.Time) (spent []daySpend, from int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	age := now.Sub(w.read)
-	return w.spent, w.begin.Equal(begin) && age >= 0 && age < weekFresh
+	young := func(read time.Time, most time.Duration) bool {
+		age := now.Sub(read)
+		return w.begin.Equal(begin) && age >= 0 && age < most
+	}
+	switch {
+	case young(w.read, weekFresh) && young(w.whole, daysFresh):
+		return slices.Clone(w.spent), spendDays
+	case young(w.whole, daysFresh):
+		return slices.DeleteFunc(slices.Clone(w.spent), func(s daySpend) bool { return s.Day == spendDays }), spendDays - 1
+	default:
+		return nil, 0
+	}
 }
 
-func (w *weekMemory) keep(begin, now time.Time, spent []daySpend) {
+// keep remembers the days; whole says that all of them were read.
+func (w *weekMemory) keep(begin, now time.Time, spent []daySpend, whole bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if whole {
+		w.whole = now
+	}
 	w.begin, w.read, w.spent = begin, now, spent
 }
 

@@ -185,6 +185,19 @@ func (s *Store) AddUser(ctx context.Context, n NewUser) (Key, []string, error) {
 		id, n.LearnerID, n.Provider, n.Label, s.ring.Seal([]byte(n.Secret), placeOf(User, id)), s.ring.Fingerprint(string(n.Secret)), lastFour(n.Secret))
 }
 
+// AddUsers is AddUser for many keys at once, each under an id of the caller's. None
+// of them may be stored yet.
+func (s *Store) AddUsers(ctx context.Context, ids []uuid.UUID, all []NewUser) error {
+	_, err := s.db.CopyFrom(ctx, pgx.Identifier{"public", "user_api_keys"},
+		[]string{"id", "user_id", "provider", "label", "ciphertext", "fingerprint", "last_four"},
+		pgx.CopyFromSlice(len(all), func(i int) ([]any, error) {
+			n, id := all[i], ids[i]
+			err := n.clean()
+			return []any{id, n.LearnerID, n.Provider, n.Label, s.ring.Seal([]byte(n.Secret), placeOf(User, id)), s.ring.Fingerprint(string(n.Secret)), lastFour(n.Secret)}, err
+		}))
+	return postgres.Fault(err)
+}
+
 // add stores a key unless its twin is there. The twin may come while we look:
 // then the insert meets it.
 func (s *Store) add(ctx context.Context, provider string, secret Secret, findTwin string, twinArgs []any, insert string, args ...any) (Key, []string, error) {

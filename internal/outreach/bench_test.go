@@ -36,9 +36,9 @@ func BenchmarkReport(b *testing.B) {
 		 select md5('l' || i)::uuid, (array['openai', 'anthropic', 'google'])[k], 'x', 'f' || k, '1234', case when (i + k) % 11 = 0 then 'invalid' else 'healthy' end
 		 from generate_series(1, 20000) i, generate_series(1, 3) k where (i * 7 + k) % 5 < 2`,
 		`create table made as
-		 select gen_random_uuid() as id, timestamptz '2026-11-24T12:00Z' - random() * interval '180 days' as at,
+		 select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid as id, at,
 		        md5('l' || (1 + floor(20000 * power(random(), 2))::int))::uuid as user_id, md5('t' || (1 + floor(500 * random())::int))::uuid as team_id
-		 from generate_series(1, ` + attempts + ` / 2)`,
+		 from (select i, timestamptz '2026-11-24T12:00Z' - random() * interval '180 days' as at from generate_series(1, ` + attempts + ` / 2) i) made_up`,
 		`insert into public.prompt_runs (id, created_at, user_id, team_id, models, status, finished_at) select id, at, user_id, team_id, '{}', 'success', at from made`,
 		`insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, user_key_id, fallback_key_id, cost_usd)
 		 select id, k, at, user_id, team_id, (array['openai', 'anthropic', 'google'])[1 + k], 'm', 'ok', case when random() < 0.4 then 'fallback' else 'user' end, id, id, random()::numeric / 1000

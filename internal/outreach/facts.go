@@ -27,6 +27,14 @@ const (
 	// What an attempt adds to the sums of fallbacks.
 	fallbackSums = `count(*) as attempts, coalesce(sum(cost_usd), 0) as cost, count(*) filter (where cost_usd is null and status <> 'running') as unpriced`
 
+	// asked keeps to the learners that a question is about, if it names them: of one
+	// there is little to read.
+	asked = `(@ids::uuid[] is null or user_id = any(@ids))`
+
+	// firstID is where the ids of the runs of an instant begin: there is an index of
+	// ids, which are in the order of time, and none of times.
+	firstID = `(lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid`
+
 	// effectiveState is what Next says.
 	effectiveState = `
 		case when k.usable then case when o.learner_id is null then '' else 'resolved' end
@@ -41,16 +49,14 @@ const (
 // added up beforehand (see Stretch), what is younger comes on top and what has
 // become too old goes.
 const everything = `
-	members as not materialized (select team_id, user_id from public.team_members),
-	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
-	fallback as materialized (
+	members as not materialized (select team_id, user_id from public.team_members where ` + asked + `),
+	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys where ` + asked + `),
+	changed as materialized ( -- since the attempts were added up
 	  select user_id, provider, sum(attempts)::bigint as attempts, sum(cost) as cost, sum(unpriced)::bigint as unpriced
 	  from (
-	    select user_id, provider, attempts, cost_usd as cost, unpriced from ops.fallback_sums
-	    union all
 	    select user_id, provider, ` + fallbackSums + `
 	    from public.prompt_attempts
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
 	    group by user_id, provider
 	    union all
 	    select user_id, provider, -attempts, -cost, -unpriced
@@ -58,22 +64,32 @@ const everything = `
 	      select user_id, provider, ` + fallbackSums + `
 	      from public.prompt_attempts
 	      where created_at >= (select from_at from ops.fallback_stretch)
-	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback'
+	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
 	      group by user_id, provider
 	    ) too_old
 	  ) parts
 	  where user_id is not null
 	  group by user_id, provider
-	  having sum(attempts) > 0
+	),
+	fallback as materialized ( -- adding up all of it anew would take longer than all the rest
+	  select user_id, provider, attempts, cost_usd as cost, unpriced
+	  from ops.fallback_sums s
+	  where ` + asked + ` and not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
+	  union all
+	  select user_id, provider, c.attempts + coalesce(s.attempts, 0), c.cost + coalesce(s.cost_usd, 0), c.unpriced + coalesce(s.unpriced, 0)
+	  from changed c
+	  left join ops.fallback_sums s using (user_id, provider)
+	  where c.attempts + coalesce(s.attempts, 0) > 0
 	),
 	active as materialized (
 	  select user_id, max(run_at) as run_at
 	  from (
-	    select user_id, run_at from ops.last_runs where run_at >= @since
+	    select user_id, run_at from ops.last_runs where run_at >= @since and ` + asked + `
 	    union all
 	    select user_id, max(created_at)
 	    from public.prompt_runs
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since)
+	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and ` + asked + `
+	      and id >= (select ` + firstID + ` from (select greatest((select until_at from ops.fallback_stretch), @since) as at) young)
 	    group by user_id
 	  ) runs
 	  where user_id is not null
@@ -118,10 +134,14 @@ const facts = `,
 	    and (@ids::uuid[] is null or u.id = any(@ids))
 	    and (@teams::uuid[] is null or u.id in (select user_id from members where team_id = any(@teams)))
 	),
-	usable as materialized (select distinct user_id, provider from keys where usable),
+	per_key as materialized (
+	  select user_id, provider, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
+	  from keys
+	  group by user_id, provider
+	),
 	lacking as materialized (
-	  select f.*, u.user_id is null as lacks -- a usable key for what was used
-	  from fallback f left join usable u using (user_id, provider)
+	  select f.*, k.usable is not true as lacks -- a usable key for what was used
+	  from fallback f left join per_key k using (user_id, provider)
 	),
 	facts as materialized (
 	  select l.id,
@@ -131,8 +151,8 @@ const facts = `,
 	         o.state as stored, ` + effectiveState + ` as state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0) as revision
 	  from learners l
 	  left join (
-	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(case when broken then status_at end) as broken_since
-	    from keys
+	    select user_id, bool_or(usable) as usable, bool_or(broken) as broken, min(broken_since) as broken_since
+	    from per_key
 	    group by user_id
 	  ) k on k.user_id = l.id
 	  left join (
@@ -195,10 +215,10 @@ const matching = `,
 	          when 'contacted' then state = 'contacted'
 	          when 'snoozed' then state = 'snoozed'
 	          when 'resolved' then state = 'resolved'
-	          when 'without' then case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'active' then active and case when @provider = '' then not usable else not exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'with' then case when @provider = '' then usable else exists (select from usable k where k.user_id = f.id and k.provider = @provider) end
-	          when 'broken' then case when @provider = '' then broken else exists (select from keys k where k.user_id = f.id and k.provider = @provider and k.broken) end
+	          when 'without' then case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'active' then active and case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'with' then case when @provider = '' then usable else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
+	          when 'broken' then case when @provider = '' then broken else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.broken) end
 	          when 'fallback' then case when @provider = '' then lacks else exists (select from lacking k where k.user_id = f.id and k.provider = @provider and k.lacks) end
 	          else true
 	        end

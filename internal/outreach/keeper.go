@@ -170,9 +170,6 @@ func (s *Store) snapshot(ctx context.Context, now time.Time) error {
 		  union all
 		  select null, 0, 0, 0, 0, 0 where not exists (select from facts)
 		),
-		per_key as (
-		  select user_id, provider, bool_or(usable) as usable, bool_or(broken) as broken from keys group by user_id, provider
-		),
 		counts as (
 		  select g.team_id, k.provider, count(*) filter (where k.usable) as usable, count(*) filter (where k.broken) as broken,
 		         count(*) filter (where k.usable and g.active) as active_with

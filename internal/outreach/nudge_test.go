@@ -231,7 +231,7 @@ func TestLeadsSeeTheirTeamsOnly(t *testing.T) {
 		red, blue, ids[0], ids[1], ids[2], ids[3], ids[4])
 	exec(t, db, `select ops.ensure_partitions('2026-11-01', '2026-11-01')`)
 	attempt := func(learner uuid.UUID, team *uuid.UUID, cost string) {
-		run := uuid.New()
+		run := timed(uuid.New(), noon.Add(-time.Hour))
 		exec(t, db, `insert into public.prompt_runs (id, created_at, user_id, team_id, models) values ($1, $2, $3, $4, '{}')`, run, noon.Add(-time.Hour), learner, team)
 		exec(t, db, `insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, fallback_key_id, cost_usd)
 			values ($1, 0, $2, $3, $4, 'openai', 'm', 'ok', 'fallback', $1, $5::text::numeric)`, run, noon.Add(-time.Hour), learner, team, cost)

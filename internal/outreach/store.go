@@ -85,13 +85,9 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 			    select provider, sum("with")::int as "with", sum(broken)::int as broken, sum(fallback)::int as fallback,
 			           sum(cost) as cost, sum(unpriced)::bigint as unpriced
 			    from (
-			      select k.provider, count(*) as "with", 0::bigint as broken, 0::bigint as fallback, 0::numeric as cost, 0::numeric as unpriced
-			      from usable k join facts f on f.id = k.user_id
-			      group by k.provider
-			      union all
-			      select k.provider, 0, count(distinct k.user_id), 0, 0, 0
-			      from keys k join facts f on f.id = k.user_id
-			      where k.broken
+			      select k.provider, count(*) filter (where k.usable) as "with", count(*) filter (where k.broken) as broken, 0::bigint as fallback,
+			             0::numeric as cost, 0::numeric as unpriced
+			      from per_key k join facts f on f.id = k.user_id
 			      group by k.provider
 			      union all
 			      select k.provider, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)

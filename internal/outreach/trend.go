@@ -26,11 +26,15 @@ type Day struct {
 // Whether the caller may see the team has been found out before.
 func (s *Store) Trend(ctx context.Context, teamID *uuid.UUID, now time.Time) (days []Day, err error) {
 	today := now.In(s.zone)
+	of := "team_id = $1::uuid" // the index knows equality, and null, but not both at once
+	if teamID == nil {
+		of = "team_id is null and $1::uuid is null"
+	}
 	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
 			select day, learners, usable, broken, active_without
 			from ops.key_health_days
-			where team_id is not distinct from $1::uuid and provider = 'any' and day >= $2::text::date and day < $3::text::date
+			where `+of+` and provider = 'any' and day >= $2::text::date and day < $3::text::date
 			order by day`, teamID, today.AddDate(0, 0, -trendDays).Format(time.DateOnly), today.Format(time.DateOnly))
 		if err != nil {
 			return err

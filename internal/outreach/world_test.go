@@ -126,7 +126,7 @@ func newWorld(t testing.TB, db postgres.DB, r *rand.Rand, now time.Time, learner
 		if r.IntN(15) == 0 {
 			learner, operator = nil, &l
 		}
-		run := id()
+		run := timed(id(), at)
 		batch.Queue(`insert into public.prompt_runs (id, created_at, user_id, operator_id, team_id, models) values ($1, $2, $3, $4, $5, '{}')`, run, at, learner, operator, team)
 		for ordinal := range 1 + r.IntN(3) {
 			source := pick(r, "user", "fallback", "fallback", "")
@@ -146,6 +146,16 @@ func newWorld(t testing.TB, db postgres.DB, r *rand.Rand, now time.Time, learner
 		t.Fatal(err)
 	}
 	return w
+}
+
+// timed makes an id that of a run of an instant.
+func timed(id uuid.UUID, at time.Time) uuid.UUID {
+	ms := at.UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0f | 0x70
+	return id
 }
 
 func must(t testing.TB, amount string) price.USD {

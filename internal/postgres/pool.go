@@ -38,6 +38,25 @@ type Options struct {
 // It returns a fault.Invalid when url cannot be read and a fault.Unavailable
 // when the database does not let us in. Neither ever holds the password.
 func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) {
+	pool, err := newPool(ctx, url, opts, 0)
+	if err != nil {
+		return nil, err
+	}
+	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := pool.Ping(ping); err != nil {
+		to := pool.Config().ConnConfig
+		pool.Close()
+		address := net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port)))
+		return nil, fault.New(fault.Unavailable, "The database at %s does not let us in: %s.", address, reason(err)).
+			After(2 * time.Second).Because(err)
+	}
+	return pool, nil
+}
+
+// newPool returns a pool that has not connected yet; connectTimeout 0 is that of the
+// URL.
+func newPool(ctx context.Context, url string, opts Options, connectTimeout time.Duration) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The parser's error can quote the address with its password.
@@ -62,6 +81,9 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 	if opts.Denied != nil {
 		config.ConnConfig.Tracer = denials{opts.Denied}
 	}
+	if connectTimeout > 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
 	params := config.ConnConfig.RuntimeParams
 	if opts.ApplicationName != "" {
 		params["application_name"] = opts.ApplicationName
@@ -72,14 +94,6 @@ func Open(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) 
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("pool: %w", err)
-	}
-	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := pool.Ping(ping); err != nil {
-		pool.Close()
-		address := net.JoinHostPort(config.ConnConfig.Host, strconv.Itoa(int(config.ConnConfig.Port)))
-		return nil, fault.New(fault.Unavailable, "The database at %s does not let us in: %s.", address, reason(err)).
-			After(2 * time.Second).Because(err)
 	}
 	return pool, nil
 }

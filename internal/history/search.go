@@ -1,0 +1,85 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// What few runs pass may be in any of millions. They are looked through in pieces,
+// so that no statement takes long, and whoever waits for a page is told after a
+// while how far that was.
+type search struct {
+	first    int           // runs of the first piece: mostly the page is found among them
+	piece    int           // runs of the others
+	patience time.Duration // after which no other piece is begun; 0: never
+}
+
+// forPages is how long a page may look. A file takes its time.
+var forPages = search{5_000, 100_000, 200 * time.Millisecond}
+
+// picky says whether a filter may leave out most of the runs that an index gives in
+// the order of the list.
+func (f Filter) picky() bool {
+	return f.Learner == "" && f.RequestID == "" &&
+		(f.Status != "" || f.TemplateID != nil || f.Stream != "" || f.MinCost != nil || f.MinDuration > 0 ||
+			f.Provider != "" || f.Model != "" || f.KeySource != "" || f.ErrorClass != "")
+}
+
+// find returns up to limit runs from a cursor on, in its direction. further is where
+// it stopped looking before the end of the days; nil: nowhere.
+func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor, limit int, how search) (rows []listedRow, further *Cursor, err error) {
+	begin := time.Now()
+	if f.TeamIDs != nil { // theirs lie far apart, and each is looked at by the policies
+		how.first, how.piece = max(1, how.first/5), max(1, how.piece/20)
+	}
+	for size := how.first; ; size = how.piece {
+		var some []listedRow
+		edge := uuid.Nil
+		err := s.read(ctx, func(tx pgx.Tx) error {
+			if f.picky() {
+				if edge, err = edgeOf(ctx, tx, f, at, size); err != nil {
+					return err
+				}
+			}
+			q, err := newQuery(ctx, tx, f, learner, at, edge, limit-len(rows))
+			if err == nil {
+				some, err = q.rows(ctx, tx)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, some...)
+		if edge == uuid.Nil || len(rows) >= limit {
+			return rows, nil, nil
+		}
+		if at.After != uuid.Nil {
+			at = Cursor{After: edge}
+		} else {
+			at = Cursor{Before: edge}
+		}
+		if how.patience > 0 && time.Since(begin) >= how.patience {
+			return rows, &at, nil
+		}
+	}
+}
+
+// edgeOf is the last run of a piece that begins at a cursor; uuid.Nil when the days
+// end before it.
+func edgeOf(ctx context.Context, tx pgx.Tx, f Filter, at Cursor, size int) (edge uuid.UUID, err error) {
+	all, err := newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, at, uuid.Nil, size)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	all.args["size"] = size - 1
+	err = tx.QueryRow(ctx, `select id from (`+all.sql+`) piece offset @size limit 1`, all.args).Scan(&edge)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return uuid.Nil, nil
+	}
+	return edge, err
+}
