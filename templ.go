@@ -32,7 +32,7 @@
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
-//	activity        what learners do, and what that costs; only reads
+//	activity        what learners do, and what that costs; who was active when is counted ahead
 //	runbook         procedures with versions, and the board that runs live checks
 //	probe           what live checks look at, and what they make of it
 //	incident        what broke: time line, impact, post-mortem, follow-ups
