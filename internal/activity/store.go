@@ -254,7 +254,7 @@ func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	keys := map[uuid.UUID]time.Time{}
+	keys := make(map[uuid.UUID]time.Time, len(c.learners.all))
 	if err := eachRaw(rows, func(row raw) {
 		id, at := row.uuid(0), row.time(1)
 		if known, ok := keys[id]; !ok || at.Before(known) {
