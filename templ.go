@@ -35,8 +35,8 @@
 //	usage           every question the AI Usage page asks
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
 //	eventlog        every line of the log, kept to be searched; written behind its back
-//	activity        what learners do, and what that costs; only reads
 //	view            filters of pages that operators saved under a name
+//	activity        what learners do, and what that costs; who was active when is counted ahead
 //	runbook         procedures with versions, and the board that runs live checks
 //	probe           what live checks look at, and what they make of it
 //	incident        what broke: time line, impact, post-mortem, follow-ups

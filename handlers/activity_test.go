@@ -17,7 +17,8 @@ func TestActivityPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).withDemo()
 	admin := s.as(account.RoleAdmin)
-	admin.get("/activity").wants(t, http.StatusOK).shows(t, "<!doctype html>", "Who comes back", "From sign-up to the first lesson", "Stickiness", "Cost per completed lesson", "Explain to a newcomer")
+	admin.get("/activity").wants(t, http.StatusOK).shows(t, "<!doctype html>", "Who comes back", "From sign-up to the first lesson", "Stickiness", "Cost per completed lesson", "Explain to a newcomer",
+		"Changes are against 26 Sep – 25 Oct 2026", "Today is not over", "Completed / started", "Last run")
 	fragment := admin.get("/activity?range=180d", "HX-Request", "true").wants(t, http.StatusOK)
 	if strings.Contains(fragment.Text, "<html") {
 		t.Error("htmx gets the whole page")

@@ -16,6 +16,7 @@ import (
 
 // learnerFacts are what is known of one learner.
 type learnerFacts struct {
+	id          uuid.UUID
 	days        daySet
 	firstRun    time.Time // of the period; zero: none
 	firstLesson time.Time // completed in the period; zero: none
@@ -44,15 +45,49 @@ func earliest(at *time.Time, other time.Time, q Query) {
 	}
 }
 
-type learners map[uuid.UUID]*learnerFacts
+// learners are facts by learner: of those in index, which belongs to a page of the
+// ledger, and of others. There are tens of thousands, which are gone through often.
+type learners struct {
+	all    []learnerFacts
+	index  map[uuid.UUID]int // place in all
+	others map[uuid.UUID]int
+}
 
-func (l learners) of(id uuid.UUID) *learnerFacts {
-	facts := l[id]
-	if facts == nil {
-		facts = &learnerFacts{}
-		l[id] = facts
+// find returns what is known of a learner; nil: nothing.
+func (l *learners) find(id uuid.UUID) *learnerFacts {
+	if at, known := l.index[id]; known {
+		return &l.all[at]
 	}
-	return facts
+	if at, known := l.others[id]; known {
+		return &l.all[at]
+	}
+	return nil
+}
+
+// of is find that makes place for a new learner. What it returns is good until it is
+// called for the next one.
+func (l *learners) of(id uuid.UUID) *learnerFacts {
+	if facts := l.find(id); facts != nil {
+		return facts
+	}
+	if l.others == nil {
+		l.others = map[uuid.UUID]int{}
+	}
+	l.others[id] = len(l.all)
+	l.all = append(l.all, learnerFacts{id: id})
+	return &l.all[len(l.all)-1]
+}
+
+// open makes place for the learners of a page, in its order.
+func (l *learners) open(p page) {
+	known := l.all
+	*l = learners{all: make([]learnerFacts, len(p.entries), len(p.entries)+len(known)), index: p.index}
+	for i := range p.entries {
+		l.all[i].id = p.entries[i].id
+	}
+	for _, facts := range known {
+		*l.of(facts.id) = facts
+	}
 }
 
 // readCounted reads of each learner what Keeper counted. Whose times cannot be
@@ -61,25 +96,25 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 	var doubtful []uuid.UUID
 	if err := c.ledger.open(ctx, tx, c.plan.zone, func(b *book) {
 		if c.members == nil {
-			facts := make([]learnerFacts, len(b.learners))
-			for id, e := range b.learners {
-				if c.learners[id] == nil {
-					c.learners[id], facts = &facts[0], facts[1:]
-				}
-				if !c.take(c.learners[id], e, e.days) {
-					doubtful = append(doubtful, id)
+			c.learners.open(b.learners)
+			for i := range b.learners.entries {
+				if e := &b.learners.entries[i]; !c.take(&c.learners.all[i], e, e.days) {
+					doubtful = append(doubtful, e.id)
 				}
 			}
 		} else {
 			for _, id := range c.members {
-				if e := b.learners[id]; e != nil && !c.take(c.learners.of(id), &entry{firstLesson: e.firstLesson, completed: e.completed}, e.learned) {
-					doubtful = append(doubtful, id)
+				if at, known := b.learners.index[id]; known {
+					e := &b.learners.entries[at]
+					if !c.take(c.learners.of(id), &entry{firstLesson: e.firstLesson, completed: e.completed}, e.learned) {
+						doubtful = append(doubtful, id)
+					}
 				}
 			}
 			for _, team := range c.q.TeamIDs {
-				for id, e := range b.members[team] {
-					if !c.take(c.learners.of(id), e, e.days) {
-						doubtful = append(doubtful, id)
+				for _, e := range b.members[team].all() {
+					if !c.take(c.learners.of(e.id), &e, e.days) {
+						doubtful = append(doubtful, e.id)
 					}
 				}
 			}
@@ -118,17 +153,18 @@ func (c *count) take(facts *learnerFacts, e *entry, words []uint64) (sure bool) 
 // counted, beside those whom the rows named.
 func (c *count) countTeamLearners(b *book) {
 	number := numberOf(c.plan.first)
-	count := func(id uuid.UUID, members map[uuid.UUID]*entry) {
+	count := func(id uuid.UUID, members *page) {
 		n, named := 0, map[uuid.UUID]bool(nil)
 		if team := c.teams[id]; team != nil {
 			named = team.active
 		}
-		for learner, e := range members {
+		for i := range members.all() {
+			e := &members.entries[i]
 			days := from(e.days, number)
-			for i := range days {
-				days[i] &= c.plan.counted[i]
+			for word := range days {
+				days[word] &= c.plan.counted[word]
 			}
-			if days.any(c.base, len(c.plan.starts)-2) && !named[learner] {
+			if days.any(c.base, len(c.plan.starts)-2) && !named[e.id] {
 				n++
 			}
 		}

@@ -2,6 +2,7 @@ package activity
 
 import (
 	"context"
+	"maps"
 	"math/bits"
 	"sync"
 	"time"
@@ -25,16 +26,52 @@ const mostBooks = 8
 type book struct {
 	epoch    uuid.UUID
 	round    int64
-	learners map[uuid.UUID]*entry
-	members  map[uuid.UUID]map[uuid.UUID]*entry // by team, of what was run for it
+	learners page
+	members  map[uuid.UUID]*page // by team, of what was run for it
+}
+
+// page is entries by learner. Index is never changed once others have seen it: it
+// is replaced.
+type page struct {
+	entries []entry
+	index   map[uuid.UUID]int // place in entries
 }
 
 // entry is what was counted of a learner, or of what a learner ran for a team.
 type entry struct {
+	id                    uuid.UUID
 	days, learned         []uint64 // from firstDay on
 	firstRun, firstLesson time.Time
 	last                  lastRun
 	completed             []int16 // the day of each lesson
+}
+
+// all are the entries; of no page none.
+func (p *page) all() []entry {
+	if p == nil {
+		return nil
+	}
+	return p.entries
+}
+
+// write puts entries in place of those that there were of the same learners.
+func (p *page) write(entries []entry) {
+	var index map[uuid.UUID]int
+	for _, e := range entries {
+		if at, known := p.index[e.id]; known {
+			p.entries[at] = e
+			continue
+		}
+		if index == nil {
+			index = make(map[uuid.UUID]int, len(p.index)+len(entries))
+			maps.Copy(index, p.index)
+		}
+		index[e.id] = len(p.entries)
+		p.entries = append(p.entries, e)
+	}
+	if index != nil {
+		p.index = index
+	}
 }
 
 // open calls fn with the book of a zone as it is in the transaction's snapshot.
@@ -49,7 +86,7 @@ func (l *ledger) open(ctx context.Context, tx pgx.Tx, zone string, fn func(*book
 	defer l.mu.Unlock()
 	b := l.zones[zone]
 	if b == nil || b.epoch != epoch || b.round > round {
-		fresh := &book{epoch: epoch, round: -1, learners: map[uuid.UUID]*entry{}, members: map[uuid.UUID]map[uuid.UUID]*entry{}}
+		fresh := &book{epoch: epoch, round: -1, members: map[uuid.UUID]*page{}}
 		if b == nil || b.epoch != epoch {
 			if l.zones == nil || len(l.zones) >= mostBooks {
 				l.zones = map[string]*book{}
@@ -76,29 +113,38 @@ func (b *book) read(ctx context.Context, tx pgx.Tx, zone string) error {
 	if err != nil {
 		return err
 	}
+	var learners []entry
 	if err := eachRaw(rows, func(row raw) {
-		e := row.entry(1)
+		e := row.entry()
 		e.learned, e.firstLesson, e.completed = wordsOf(row.bits(6)), row.time(7), row.shorts(8)
-		b.learners[row.uuid(0)] = &e
+		learners = append(learners, e)
 	}); err != nil {
 		return err
 	}
+	b.learners.write(learners)
 	rows, err = tx.Query(ctx, `select learner_id, `+columns+`, team_id from ops.active_members where zone = $1 and round > $2`, zone, b.round)
 	if err != nil {
 		return err
 	}
-	return eachRaw(rows, func(row raw) {
-		e, team := row.entry(1), row.uuid(6)
+	members := map[uuid.UUID][]entry{}
+	if err := eachRaw(rows, func(row raw) {
+		team := row.uuid(6)
+		members[team] = append(members[team], row.entry())
+	}); err != nil {
+		return err
+	}
+	for team, entries := range members {
 		if b.members[team] == nil {
-			b.members[team] = map[uuid.UUID]*entry{}
+			b.members[team] = &page{}
 		}
-		b.members[team][row.uuid(0)] = &e
-	})
+		b.members[team].write(entries)
+	}
+	return nil
 }
 
-// entry reads the five columns that both tables have.
-func (r raw) entry(column int) entry {
-	return entry{days: wordsOf(r.bits(column)), firstRun: r.time(column + 1), last: lastRun{r.time(column + 2), r.uuid(column + 3), r.bool(column + 4)}}
+// entry reads the first six columns, which both tables have.
+func (r raw) entry() entry {
+	return entry{id: r.uuid(0), days: wordsOf(r.bits(1)), firstRun: r.time(2), last: lastRun{r.time(3), r.uuid(4), r.bool(5)}}
 }
 
 // wordsOf reads a bit string, whose first bit is the first day.

@@ -270,8 +270,8 @@ func (c *count) finish(now time.Time) {
 // active is how many learners were active on one of the days from first on and
 // before end.
 func (c *count) active(first, end int) (n int) {
-	for _, l := range c.learners {
-		if l.days.any(first, end-1) {
+	for i := range c.learners.all {
+		if c.learners.all[i].days.any(first, end-1) {
 			n++
 		}
 	}
@@ -286,9 +286,9 @@ func (c *count) month(end int) (perDay float64, all int) {
 		month.add(day)
 	}
 	visits := 0
-	for _, l := range c.learners {
+	for at := range c.learners.all {
 		days := 0
-		for i, word := range l.days {
+		for i, word := range c.learners.all[at].days {
 			days += bits.OnesCount64(word & month[i])
 		}
 		if visits += days; days > 0 {
@@ -312,7 +312,8 @@ func (c *count) countDays(base, end int) {
 			changes[until-base]--
 		}
 	}
-	for _, l := range c.learners {
+	for i := range c.learners.all {
+		l := &c.learners.all[i]
 		last := -1
 		l.days.each(func(day int) {
 			if last >= 0 {
@@ -352,7 +353,7 @@ func (c *count) countCohorts(now time.Time) {
 		}
 		cohort := &cohorts[at/weekDays]
 		cohort.Size++
-		l := c.learners[s.ID]
+		l := c.learners.find(s.ID)
 		if l == nil {
 			continue
 		}
@@ -375,7 +376,7 @@ func (c *count) countFunnel() {
 			continue
 		}
 		reached := [4]time.Time{s.CreatedAt, s.FirstKey}
-		if l := c.learners[s.ID]; l != nil {
+		if l := c.learners.find(s.ID); l != nil {
 			reached[2], reached[3] = l.firstRun, l.firstLesson
 		}
 		for i, at := range reached {

@@ -67,7 +67,7 @@ type count struct {
 // report reads what is counted, or else rows only.
 func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool) (Report, error) {
 	c := count{
-		q: q, learners: learners{}, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
+		q: q, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
 		ledger: s.ledger, report: &Report{Days: daysOf(q)},
 	}
 	if s.reader.Learner() != nil && q.TeamIDs == nil {
@@ -254,7 +254,7 @@ func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	keys := map[uuid.UUID]time.Time{}
+	keys := make(map[uuid.UUID]time.Time, len(c.learners.all))
 	if err := eachRaw(rows, func(row raw) {
 		id, at := row.uuid(0), row.time(1)
 		if known, ok := keys[id]; !ok || at.Before(known) {
@@ -276,7 +276,7 @@ func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
 		s.FirstKey = keys[s.ID]
 		c.signUps = append(c.signUps, s)
 		// Who did something before the period and signed up in it is rare, but can be.
-		if l := c.learners[s.ID]; l != nil && l.before && !s.CreatedAt.Before(c.q.From) {
+		if l := c.learners.find(s.ID); l != nil && l.before && !s.CreatedAt.Before(c.q.From) {
 			unsure = append(unsure, s.ID)
 		}
 	}); err != nil || len(unsure) == 0 {
@@ -292,9 +292,10 @@ func (c *count) nameQuiet(ctx context.Context, tx pgx.Tx, now time.Time) error {
 		until = c.q.To
 	}
 	var ids []uuid.UUID
-	for id, l := range c.learners {
-		if l.last.failed && !l.last.at.Before(c.q.From) && l.last.at.Before(until) && (c.members == nil || slices.Contains(c.members, id)) {
-			ids = append(ids, id)
+	for i := range c.learners.all {
+		l := &c.learners.all[i]
+		if l.last.failed && !l.last.at.Before(c.q.From) && l.last.at.Before(until) && (c.members == nil || slices.Contains(c.members, l.id)) {
+			ids = append(ids, l.id)
 		}
 	}
 	rows, err := tx.Query(ctx, `select id, coalesce(email, '') from auth.users where id = any ($1) and deleted_at is null`, ids)
@@ -304,7 +305,7 @@ func (c *count) nameQuiet(ctx context.Context, tx pgx.Tx, now time.Time) error {
 	var id uuid.UUID
 	var email string
 	if _, err = pgx.ForEachRow(rows, []any{&id, &email}, func() error {
-		last := c.learners[id].last
+		last := c.learners.find(id).last
 		c.report.Quiet = append(c.report.Quiet, Quiet{LearnerID: id, Email: email, RunID: last.id, At: last.at})
 		return nil
 	}); err != nil {

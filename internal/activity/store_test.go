@@ -256,7 +256,7 @@ func (s school) check(t *testing.T, q activity.Query, got activity.Report, zone 
 
 	s.checkCohorts(t, q, got, zone, deeds, signedUp)
 	s.checkFunnel(t, got, args(), within, signedUp, runs)
-	s.checkTables(t, q, got, args(), within, runs, learners)
+	s.checkTables(t, got, args(), within, runs, learners)
 }
 
 // checkBefore counts the period before.
@@ -353,7 +353,7 @@ func (s school) checkFunnel(t *testing.T, got activity.Report, args []any, withi
 	}
 }
 
-func (s school) checkTables(t *testing.T, q activity.Query, got activity.Report, args []any, within func(string) string, runs, learners string) {
+func (s school) checkTables(t *testing.T, got activity.Report, args []any, within func(string) string, runs, learners string) {
 	t.Helper()
 	lines := func(sql string) []string {
 		t.Helper()

@@ -172,7 +172,7 @@ func (c *count) readMembers(ctx context.Context, tx pgx.Tx) error {
 			return
 		}
 		team.Members++
-		if l := c.learners[row.uuid(1)]; l != nil {
+		if l := c.learners.find(row.uuid(1)); l != nil {
 			team.Completed += int64(l.completed)
 		}
 	})
