@@ -150,38 +150,32 @@ func activityView(r activity.Report, q activity.Query, now time.Time) views.Acti
 	return page
 }
 
-func activityFigures(r activity.Report) []views.ActivityFigure {
+func activityFigures(r activity.Report) []views.KeyFigure {
 	stickiness := views.KeyFigure{Label: "Stickiness", Value: "–", Note: "nobody was active in 30 days"}
 	if r.Monthly > 0 {
 		stickiness.Value = strconv.FormatFloat(r.Stickiness()*100, 'f', 1, 64) + "%"
 		stickiness.Note = strconv.FormatFloat(r.PerDay, 'f', 1, 64) + " a day of " + views.Count(int64(r.Monthly)) + " in 30 days"
 	}
 	before := r.Before
-	count := func(now, before int64) views.Change {
-		return views.ChangeTo(decimal.NewFromInt(now), decimal.NewFromInt(before))
+	if r.Monthly > 0 && before.Monthly > 0 {
+		stickiness.Change = views.PointsFrom(r.Stickiness()*100, before.Stickiness()*100, strconv.FormatFloat(before.Stickiness()*100, 'f', 1, 64)+"%")
 	}
-	return []views.ActivityFigure{
+	count := func(now, before int64) views.Change {
+		return views.ChangeFrom(decimal.NewFromInt(now), decimal.NewFromInt(before), views.Count(before))
+	}
+	perLearner, perLesson := costPer("Cost per active learner", r.Spent, int64(r.Active)), costPer("Cost per completed lesson", r.Spent, r.Completed)
+	perLearner.Change = costChange(r.Spent, int64(r.Active), before.Spent, int64(before.Active))
+	perLesson.Change = costChange(r.Spent, r.Completed, before.Spent, before.Completed)
+	return []views.KeyFigure{
 		{
-			KeyFigure: views.KeyFigure{Label: "Active learners", Value: views.Count(int64(r.Active)), Note: views.Count(int64(r.Weekly)) + " in the last 7 days"},
-			Change:    count(int64(r.Active), int64(before.Active)),
+			Label: "Active learners", Value: views.Count(int64(r.Active)), Note: views.Count(int64(r.Weekly)) + " in the last 7 days",
+			Change: count(int64(r.Active), int64(before.Active)),
 		},
-		{KeyFigure: stickiness, Change: views.ChangeTo(decimal.NewFromFloat(r.Stickiness()), decimal.NewFromFloat(before.Stickiness()))},
-		{
-			KeyFigure: views.KeyFigure{Label: "Sign-ups", Value: views.Count(int64(r.SignUps)), Note: "in the period"},
-			Change:    count(int64(r.SignUps), int64(before.SignUps)),
-		},
-		{
-			KeyFigure: views.KeyFigure{Label: "Lessons completed", Value: views.Count(r.Completed), Note: views.Count(r.Started) + " started"},
-			Change:    count(r.Completed, before.Completed),
-		},
-		{
-			KeyFigure: costPer("Cost per active learner", r.Spent, int64(r.Active)),
-			Change:    costChange(r.Spent, int64(r.Active), before.Spent, int64(before.Active)),
-		},
-		{
-			KeyFigure: costPer("Cost per completed lesson", r.Spent, r.Completed),
-			Change:    costChange(r.Spent, r.Completed, before.Spent, before.Completed),
-		},
+		stickiness,
+		{Label: "Sign-ups", Value: views.Count(int64(r.SignUps)), Note: "in the period", Change: count(int64(r.SignUps), int64(before.SignUps))},
+		{Label: "Lessons completed", Value: views.Count(r.Completed), Note: views.Count(r.Started) + " started", Change: count(r.Completed, before.Completed)},
+		perLearner,
+		perLesson,
 	}
 }
 
@@ -191,7 +185,7 @@ func costChange(now activity.Spent, n int64, before activity.Spent, m int64) vie
 	if !now.Known() || !before.Known() || n == 0 || m == 0 {
 		return views.Change{}
 	}
-	return views.ChangeTo(each(now, n), each(before, m))
+	return views.ChangeFrom(each(now, n), each(before, m), views.Money(each(before, m)))
 }
 
 // costPer is what runs cost, divided by how many there are of something.

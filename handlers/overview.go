@@ -41,8 +41,8 @@ func (s *Server) home(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	today := report.Days[len(report.Days)-1].Start
-	yesterday := report.Days[len(report.Days)-2].Start
+	today := report.Points[len(report.Points)-1].Start
+	yesterday := report.Points[len(report.Points)-2].Start
 	totals, err := s.Usage.Totals(ctx, zone, usage.Span{From: today, To: now}, usage.Span{From: yesterday, To: yesterday.Add(now.Sub(today))})
 	if err != nil {
 		return err
@@ -52,8 +52,7 @@ func (s *Server) home(c echo.Context) error {
 		Figures: overviewFigures(totals[0], totals[1]), Empty: report.Totals.Attempts == 0,
 	}
 	if !page.Empty {
-		days, models := series(report)
-		page.Cost = views.DailyCost(days, models, views.Swatches(models))
+		page.Cost = views.DailyCost(overviewSeries(report))
 	}
 	if page.Budget, page.Concern, err = s.concerns(ctx, totals[0], now); err != nil {
 		return err
@@ -61,7 +60,7 @@ func (s *Server) home(c echo.Context) error {
 	return s.render(c, http.StatusOK, views.Overview(page))
 }
 
-func overviewFigures(today, before usage.Totals) []views.LinkedFigure {
+func overviewFigures(today, before usage.Totals) []views.KeyFigure {
 	figures := keyFigures(today)
 	count := decimal.NewFromInt
 	part := func(part, whole int64) decimal.Decimal {
@@ -76,7 +75,7 @@ func overviewFigures(today, before usage.Totals) []views.LinkedFigure {
 		}
 		return count(t.Latency.P95.Milliseconds())
 	}
-	changes := []string{
+	changes := []views.Change{
 		views.ChangeOf(today.Cost.Decimal(), before.Cost.Decimal()),
 		views.ChangeOf(count(today.Runs), count(before.Runs)),
 		views.ChangeOf(count(today.Tokens.Total()), count(before.Tokens.Total())),
@@ -85,11 +84,10 @@ func overviewFigures(today, before usage.Totals) []views.LinkedFigure {
 		views.ChangeOf(p95(today), p95(before)),
 	}
 	links := []string{"/usage?range=today", "/runs?range=today", "/usage?range=today", "/runs?range=today&status=error", "/runs?range=today&key=fallback", "/usage?range=today"}
-	all := make([]views.LinkedFigure, len(figures))
-	for i, figure := range figures {
-		all[i] = views.LinkedFigure{KeyFigure: figure, Change: changes[i], Href: links[i]}
+	for i := range figures {
+		figures[i].Change, figures[i].Href = changes[i], links[i]
 	}
-	return all
+	return figures
 }
 
 // concerns are what needs somebody, what hurts now before what soon may.

@@ -3,8 +3,6 @@ package views
 import (
 	"strconv"
 	"time"
-
-	"github.com/shopspring/decimal"
 )
 
 // ActivityPage is User Activity: what learners do, and what that costs.
@@ -19,7 +17,7 @@ type ActivityPage struct {
 	Empty     bool     // nobody did anything, ever: nothing below is shown
 	Before    string   // the days before, to which figures are compared
 	Going     bool     // the period is not over
-	Figures   []ActivityFigure
+	Figures   []KeyFigure
 	Active    Chart
 	Learning  Chart
 	Cohorts   []CohortLine
@@ -33,39 +31,6 @@ type ActivityPage struct {
 	Quiet     []QuietLine
 	MoreQuiet string            // how many are not in Quiet
 	CSV       map[string]string // address by table
-}
-
-// ActivityFigure is a key figure and how it changed.
-type ActivityFigure struct {
-	KeyFigure
-	Change Change
-}
-
-// Change is how much more or less something is than before; the zero value is that
-// there is nothing to compare.
-type Change struct {
-	Text string // "+12%"
-	Icon string // "up", "down"; "" when it is the same
-}
-
-// ChangeTo is the change from before to now.
-func ChangeTo(now, before decimal.Decimal) Change {
-	switch {
-	case now.IsZero() && before.IsZero():
-		return Change{}
-	case before.IsZero():
-		return Change{"none before", "up"}
-	}
-	percent := now.Sub(before).Div(before).InexactFloat64() * 100
-	switch {
-	case percent >= 1000:
-		return Change{"more than tenfold", "up"}
-	case percent >= 0.5:
-		return Change{"+" + strconv.FormatFloat(percent, 'f', 0, 64) + "%", "up"}
-	case percent <= -0.5:
-		return Change{"−" + strconv.FormatFloat(-percent, 'f', 0, 64) + "%", "down"}
-	}
-	return Change{"±0%", ""}
 }
 
 // CohortLine are those who signed up in a week.

@@ -17,19 +17,6 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-func TestChangeTo(t *testing.T) {
-	for _, c := range []struct {
-		now, before int64
-		want        Change
-	}{
-		{0, 0, Change{}}, {5, 0, Change{"none before", "up"}}, {0, 5, Change{"−100%", "down"}}, {112, 100, Change{"+12%", "up"}}, {1001, 1000, Change{"±0%", ""}}, {5000, 10, Change{"more than tenfold", "up"}},
-	} {
-		if got := ChangeTo(decimal.NewFromInt(c.now), decimal.NewFromInt(c.before)); got != c.want {
-			t.Errorf("from %d to %d: %+v, want %+v", c.before, c.now, got, c.want)
-		}
-	}
-}
-
 func TestCohortCell(t *testing.T) {
 	for want, got := range map[CohortCell]CohortCell{
 		{"–", "0 of 0", 0, false}:             CohortCellOf(0, 0, false),
@@ -67,7 +54,7 @@ func activityPage() ActivityPage {
 	days := threeDays()
 	return ActivityPage{
 		Page: page("User Activity", "/activity"), Choice: periodOf("7d"), Teams: []Option{{Label: "Everybody"}, {Value: "1", Label: "Kitchen", Selected: true}},
-		Narrowed: true, Limited: true, Period: "21 – 23 Nov 2026", Before: "18 – 20 Nov 2026", Going: true, Figures: []ActivityFigure{{KeyFigure{Label: "Active learners", Value: "12", Note: "9 in the last 7 days"}, Change{"+12%", "up"}}, {KeyFigure{Label: "Stickiness", Value: "–"}, Change{}}},
+		Narrowed: true, Limited: true, Period: "21 – 23 Nov 2026", Before: "18 – 20 Nov 2026", Going: true, Figures: []KeyFigure{{Label: "Active learners", Value: "12", Note: "9 in the last 7 days", Change: Change{"+12%, up from 11", "up"}}, {Label: "Stickiness", Value: "–"}},
 		Active:   DailyCounts("active-learners", "Active learners", "By day", "12", false, days, []Counts{{"On the day", []int64{3, 4, 5}}, {"In 7 days", []int64{9, 9, 12}}}),
 		Learning: DailyCounts("lessons-by-day", "Lessons", "By day", "7", true, days, []Counts{{"Started", []int64{3, 4, 5}}}),
 		Weeks:    []string{"0", "1"}, Cohorts: []CohortLine{{Week: "16 Nov 2026", Size: "20", Cells: []CohortCell{CohortCellOf(20, 20, false), CohortCellOf(9, 20, true)}}, {Week: "23 Nov 2026", Size: "0", Cells: []CohortCell{CohortCellOf(0, 0, true)}}},

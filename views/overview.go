@@ -11,7 +11,7 @@ type OverviewPage struct {
 	Page
 	Until   string // "24 Nov 2026, until 14:05": what is counted
 	Concern []Concern
-	Figures []LinkedFigure
+	Figures []KeyFigure
 	Budget  *LimitUse // of all fallback keys today; nil: there is no daily budget
 	Cost    Chart     // DailyCost of the last two weeks
 	Empty   bool      // nothing was run in those
@@ -33,34 +33,27 @@ func (c Concern) word() string {
 	return "Soon"
 }
 
-// LinkedFigure is a key figure with its change and the page that explains it.
-type LinkedFigure struct {
-	KeyFigure
-	Change string // against the same hours of the day before; "" where there is nothing to compare
-	Href   string
-}
-
 // ChangeOf says how much more or less something is than before, in words:
 // "12% more than yesterday by now".
-func ChangeOf(now, before decimal.Decimal) string {
+func ChangeOf(now, before decimal.Decimal) Change {
 	switch {
 	case now.Equal(before):
-		return "as yesterday by now"
+		return Change{"as yesterday by now", ""}
 	case before.IsZero():
-		return "none yesterday by now"
+		return Change{"none yesterday by now", "up"}
 	case now.IsZero():
-		return "some yesterday by now"
+		return Change{"some yesterday by now", "down"}
 	}
 	percent := now.Sub(before).Div(before).InexactFloat64() * 100
-	more := "more"
+	more, way := "more", "up"
 	if percent < 0 {
-		percent, more = -percent, "less"
+		percent, more, way = -percent, "less", "down"
 	}
 	if percent >= 1000 {
-		return "more than ten times yesterday’s by now"
+		return Change{"more than ten times yesterday’s by now", way}
 	}
 	if percent < 0.5 {
-		return "much as yesterday by now"
+		return Change{"much as yesterday by now", ""}
 	}
-	return strconv.FormatFloat(percent, 'f', 0, 64) + "% " + more + " than yesterday by now"
+	return Change{strconv.FormatFloat(percent, 'f', 0, 64) + "% " + more + " than yesterday by now", way}
 }

@@ -13,7 +13,7 @@ func TestChangeOf(t *testing.T) {
 		{"1.5", "1", "50% more than yesterday by now"}, {"1", "4", "75% less than yesterday by now"}, {"1000", "999", "much as yesterday by now"},
 		{"500", "1", "more than ten times yesterday’s by now"},
 	} {
-		if got := ChangeOf(usd(test.now), usd(test.before)); got != test.want {
+		if got := ChangeOf(usd(test.now), usd(test.before)); got.Text != test.want {
 			t.Errorf("%s after %s: %q, want %q", test.now, test.before, got, test.want)
 		}
 	}
@@ -31,9 +31,9 @@ func overviewPages() map[string]templ.Component {
 			{"error", "OpenAI has no fallback key that can be used.", "/keys/fallback", "Fallback Keys"},
 			{"warning", "Fallback keys have used 90.0% of today’s budget of $25.00.", "/settings/budgets", "Budgets"},
 		},
-		Figures: []LinkedFigure{
-			{KeyFigure{Label: "Cost", Value: "$22.50", Exact: "$22.5012", Note: "$22.50 on fallback keys", Badge: "1 unpriced"}, "12% more than yesterday by now", "/usage?range=today"},
-			{KeyFigure{Label: "Runs", Value: "120", Note: "240 attempts"}, "as yesterday by now", "/runs?range=today"},
+		Figures: []KeyFigure{
+			{Label: "Cost", Value: "$22.50", Exact: "$22.5012", Note: "$22.50 on fallback keys", Badge: "1 unpriced", Change: Change{"12% more than yesterday by now", "up"}, Href: "/usage?range=today"},
+			{Label: "Runs", Value: "120", Note: "240 attempts", Change: Change{"as yesterday by now", ""}, Href: "/runs?range=today"},
 		},
 	}
 	good, fresh := bad, bad

@@ -15,7 +15,7 @@ import {
 } from "echarts/components"
 import * as echarts from "echarts/core"
 import { CanvasRenderer } from "echarts/renderers"
-import { axisCount, axisMoney, count, day, dayLong, moneyPart } from "./format.js"
+import { axisCount, axisMoney, axisSeconds, count, day, dayLong, milliseconds, moneyPart, percent } from "./format.js"
 
 echarts.use([
   BarChart, HeatmapChart, LineChart,
@@ -24,7 +24,9 @@ echarts.use([
   CanvasRenderer,
 ])
 
-const formatters = { usd: moneyPart, usdShort: axisMoney, count, countShort: axisCount, day }
+const formatters = {
+  usd: moneyPart, usdShort: axisMoney, count, countShort: axisCount, day, dayLong, ms: milliseconds, msShort: axisSeconds, percent, percentShort: percent,
+}
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)")
 const contrast = matchMedia("(prefers-contrast: more)")

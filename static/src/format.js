@@ -48,6 +48,17 @@ export function axisCount(value) {
   return trim(value)
 }
 
+// axisSeconds labels an axis of milliseconds.
+export function axisSeconds(value) {
+  if (value < 1000) return `${trim(value)} ms`
+  return value < 60_000 ? `${trim(value / 1000)} s` : `${trim(value / 60_000)} min`
+}
+
+// percent takes a share from 0 to 100.
+export function percent(value) {
+  return `${trim(Number(value.toFixed(1)))}%`
+}
+
 function trim(value) {
   return digits(Number(value.toPrecision(6)))
 }
@@ -55,13 +66,20 @@ function trim(value) {
 const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 const weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
 
-// day takes "2026-11-23", which is a day already and has no zone.
+// day takes "2026-11-23", which is a day already and has no zone. Anything else, such
+// as an hour, is written out already.
 export function day(iso) {
+  if (!isDay(iso)) return iso
   const date = new Date(iso)
   return `${date.getUTCDate()} ${months[date.getUTCMonth()]}`
 }
 
+function isDay(text) {
+  return /^\d{4}-\d{2}-\d{2}$/.test(text)
+}
+
 export function dayLong(iso) {
+  if (!isDay(iso)) return iso
   const date = new Date(iso)
   return `${weekdays[date.getUTCDay()]} ${day(iso)} ${date.getUTCFullYear()}`
 }
