@@ -31,6 +31,7 @@
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
+//	forecast        what a month will have cost when it ends, pure
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
 //	activity        what learners do, and what that costs; only reads
 //	runbook         procedures with versions, and the board that runs live checks
