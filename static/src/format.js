@@ -48,6 +48,17 @@ export function axisCount(value) {
   return trim(value)
 }
 
+// axisSeconds labels an axis of milliseconds.
+export function axisSeconds(value) {
+  if (value < 1000) return `${trim(value)} ms`
+  return value < 60_000 ? `${trim(value / 1000)} s` : `${trim(value / 60_000)} min`
+}
+
+// percent takes a share from 0 to 100.
+export function percent(value) {
+  return `${trim(Number(value.toFixed(1)))}%`
+}
+
 function trim(value) {
   return digits(Number(value.toPrecision(6)))
 }

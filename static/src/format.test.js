@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { axisCount, axisMoney, count, day, dayLong, milliseconds, moneyExact, moneyPart } from "./format.js"
+import { axisCount, axisMoney, axisSeconds, count, day, dayLong, milliseconds, moneyExact, moneyPart, percent } from "./format.js"
 
 const cases = [
   [moneyExact, [0], "$0.00"],
@@ -23,6 +23,11 @@ const cases = [
   [axisMoney, [2500], "$2.5K"],
   [axisCount, [500], "500"],
   [axisCount, [1_200_000], "1.2M"],
+  [axisSeconds, [500], "500 ms"],
+  [axisSeconds, [15000], "15 s"],
+  [axisSeconds, [120000], "2 min"],
+  [percent, [12.345], "12.3%"],
+  [percent, [0], "0%"],
   [day, ["2026-11-03"], "3 Nov"],
   [dayLong, ["2026-11-03"], "Tue 3 Nov 2026"],
 ]
