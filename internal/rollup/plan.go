@@ -8,16 +8,48 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Plan says how to read a span of time exactly and with little work: whole days and
-// quarters of an hour from ops.usage_sums, the rest from prompt_attempts. It holds
-// for the snapshot in which it was made: use it in the same repeatable-read
-// transaction.
+// Known are the periods of a stretch of time whose sums hold. It is true of the
+// snapshot in which it was read: use it in the same repeatable-read transaction.
+type Known struct {
+	periods []summed // by start, the longest first
+}
+
+type summed struct {
+	id       int64
+	level    Level
+	from, to time.Time
+}
+
+// Read finds out which sums between from and to hold, of the days of a zone and of
+// shorter periods.
+func Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (Known, error) {
+	rows, err := tx.Query(ctx, `
+		select id, level, starts_at, ends_at
+		from ops.usage_periods p
+		where zone in ('', $1) and starts_at >= $2 and ends_at <= $3
+		  and not exists (
+		    select from ops.usage_marks m
+		    where m.slot > p.starts_at - interval '15 minutes' and m.slot < p.ends_at)
+		order by starts_at, ends_at desc`, zone.String(), from, to)
+	if err != nil {
+		return Known{}, err
+	}
+	var known Known
+	var p summed
+	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.level, &p.from, &p.to}, func() error {
+		known.periods = append(known.periods, p)
+		return nil
+	})
+	return known, err
+}
+
+// Plan says how to read some buckets of time exactly and with little work: sums of
+// periods, and the rows of the rest. No moment is in it twice.
 type Plan struct {
-	Zone  string
-	Days  []time.Time // starts_at of the zone's days to take
-	Slots []time.Time // starts_at of the quarters of an hour (zone '') to take
-	From  []time.Time // rows to take: created_at >= From[i] and < To[i]
-	To    []time.Time
+	Periods []int64     // ids of ops.usage_periods
+	Buckets []int32     // in which each of them is, from 1
+	From    []time.Time // rows to take: created_at >= From[i] and < To[i]
+	To      []time.Time
 }
 
 // mostSpans is how many spans of rows are worth reading one by one.
@@ -28,52 +60,30 @@ func Rows(from, to time.Time) Plan {
 	return Plan{From: []time.Time{from}, To: []time.Time{to}}
 }
 
-// NewPlan plans for a span whose days begin at boundaries, the last of which is its
-// end, in a zone.
-func NewPlan(ctx context.Context, tx pgx.Tx, zone *time.Location, boundaries []time.Time) (Plan, error) {
-	plan := Plan{Zone: zone.String()}
-	rows, err := tx.Query(ctx, `
-		select zone, starts_at, ends_at
-		from ops.usage_periods p
-		where zone in ('', $1) and starts_at >= $2 and ends_at <= $3
-		  and not exists (
-		    select from ops.usage_marks m
-		    where m.slot > p.starts_at - interval '15 minutes' and m.slot < p.ends_at)
-		order by starts_at`, plan.Zone, boundaries[0], boundaries[len(boundaries)-1])
-	if err != nil {
-		return Plan{}, err
-	}
-	days := map[int64]time.Time{} // end by start
-	var slots []span
-	var p span
-	if _, err := pgx.ForEachRow(rows, []any{&p.zone, &p.from, &p.to}, func() error {
-		if p.zone == "" {
-			slots = append(slots, p)
-		} else {
-			days[p.from.Unix()] = p.to
-		}
-		return nil
-	}); err != nil {
-		return Plan{}, err
-	}
+// Plan covers the buckets between boundaries with the fewest sums of a kind.
+func (k Known) Plan(kind Kind, boundaries []time.Time) Plan {
+	var plan Plan
 	for i := range len(boundaries) - 1 {
-		from, to := boundaries[i], boundaries[i+1]
-		if end, summed := days[from.Unix()]; summed && end.Equal(to) {
-			plan.Days = append(plan.Days, from)
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(slots, from, func(p span, t time.Time) int { return p.from.Compare(t) })
-		for ; at < len(slots) && !slots[at].to.After(to); at++ {
-			plan.rows(from, slots[at].from)
-			plan.Slots = append(plan.Slots, slots[at].from)
-			from = slots[at].to
-		}
-		plan.rows(from, to)
+		plan.cover(k.periods, kind, int32(i+1), boundaries[i], boundaries[i+1])
 	}
 	if len(plan.From) > mostSpans { // very much has just changed
-		return Rows(boundaries[0], boundaries[len(boundaries)-1]), nil
+		return Rows(boundaries[0], boundaries[len(boundaries)-1])
 	}
-	return plan, nil
+	return plan
+}
+
+func (p *Plan) cover(periods []summed, kind Kind, bucket int32, from, to time.Time) {
+	at, _ := slices.BinarySearchFunc(periods, from, func(s summed, t time.Time) int { return s.from.Compare(t) })
+	for ; at < len(periods) && periods[at].from.Before(to); at++ {
+		s := periods[at]
+		if s.from.Before(from) || s.to.After(to) || !s.level.has(kind) {
+			continue // within what is taken already, too long, or without such sums
+		}
+		p.rows(from, s.from)
+		p.Periods, p.Buckets = append(p.Periods, s.id), append(p.Buckets, bucket)
+		from = s.to
+	}
+	p.rows(from, to)
 }
 
 // rows adds a span to read row by row. Spans that meet become one.

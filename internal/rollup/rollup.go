@@ -1,8 +1,9 @@
 // Package rollup keeps sums of attempts, so that pages need not read millions of
 // rows, and says which sums are exact at the moment of a snapshot.
 //
-// A sum covers a quarter of an hour, or a day of a zone. Whoever reads takes the
-// sums of the periods that Plan trusts and the rows of the rest. Plan trusts a
+// A sum covers a part of a day, from a quarter of an hour up, or 1, 4, 16 or 64 days
+// of a zone; those of 16 and 64 are made of the sums below them. Whoever reads takes
+// the sums of the periods that Read trusts and the rows of the rest. Read trusts a
 // period that is in ops.usage_periods and has no mark. This is why that is exact:
 //
 //   - A row that is written when it is already Fresh old, changed or deleted leaves
@@ -14,6 +15,9 @@
 //     ended: Roller notes the time and then its own transaction's number, which is
 //     higher than that of anybody who had written by then, and later waits until all
 //     lower ones have ended.
+//   - Sums that are made of sums are made in one snapshot with the marks, of rounds
+//     that take turns: a lock is taken before the snapshot, so no round sees sums
+//     that another one has dropped meanwhile, and whose marks are gone.
 //
 // It is not enough to number rows or to look at their time: a transaction that took
 // its number or time first may commit last.
@@ -41,10 +45,10 @@ const (
 	// migrations/0012 know the same hour.
 	Fresh = time.Hour
 
-	slotLength = 15 * time.Minute
-	slotsKept  = 3 * 24 * time.Hour // longer than a day of any zone is waiting to be summed
-	everySoOft = time.Minute
-	daysAtOnce = 7 // summed in one transaction
+	slotLength  = 15 * time.Minute
+	everySoOft  = time.Minute
+	daysAtOnce  = 8 // read and summed in one transaction
+	partsAtOnce = 500
 )
 
 // Roller makes the sums. Any number of nodes may run one: they take turns.
@@ -106,7 +110,7 @@ func (r *Roller) RunOnce(ctx context.Context) (done bool, err error) {
 // and does not end keeps it waiting; it is then fault.Unavailable after a minute.
 func (r *Roller) Rebuild(ctx context.Context) (days int, err error) {
 	err = postgres.InTx(ctx, r.db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext('ops.usage_sums'))`); err != nil {
+		if _, err := tx.Exec(ctx, `lock table ops.usage_periods in share row exclusive mode`); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `
@@ -126,15 +130,16 @@ func (r *Roller) Rebuild(ctx context.Context) (days int, err error) {
 			return 0, err
 		}
 	}
-	if err := r.db.QueryRow(ctx, `select count(*) from ops.usage_periods where zone <> ''`).Scan(&days); err != nil {
+	if err := r.db.QueryRow(ctx, `select count(*) from ops.usage_periods where level = $1`, day).Scan(&days); err != nil {
 		return 0, postgres.Fault(fmt.Errorf("count usage sums: %w", err))
 	}
 	return days, nil
 }
 
-// span is what a sum covers: a quarter of an hour (zone "") or a day.
+// span is what a sum covers.
 type span struct {
-	zone     string
+	zone     string // "" of levels shorter than a day
+	level    Level
 	from, to time.Time
 }
 
@@ -150,8 +155,8 @@ func (r *Roller) round(ctx context.Context) (progress, error) {
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "40001" || pgErr.Code == "23505") {
-		return waiting, nil // another node was first: next time
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "40001" || pgErr.Code == "23505" || pgErr.Code == "55P03") {
+		return waiting, nil // another node is at it: next time
 	}
 	if err != nil {
 		return waiting, postgres.Fault(fmt.Errorf("sum usage: %w", err))
@@ -160,8 +165,8 @@ func (r *Roller) round(ctx context.Context) (progress, error) {
 }
 
 func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
-	var mine bool
-	if err := tx.QueryRow(ctx, `select pg_try_advisory_xact_lock(hashtext('ops.usage_sums'))`).Scan(&mine); err != nil || !mine {
+	// Before anything that takes the snapshot. Whoever reads is not in its way.
+	if _, err := tx.Exec(ctx, `lock table ops.usage_periods in share row exclusive mode nowait`); err != nil {
 		return waiting, err
 	}
 	if _, err := tx.Exec(ctx, `
@@ -175,9 +180,7 @@ func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if err := dropMarked(ctx, tx); err != nil || horizon.IsZero() {
 		return waiting, err
 	}
-	if _, err := tx.Exec(ctx, `
-		with old as (delete from ops.usage_periods where zone = '' and starts_at < $1)
-		delete from ops.usage_sums where zone = '' and starts_at < $1`, horizon.Add(-slotsKept)); err != nil {
+	if err := dropOld(ctx, tx, horizon); err != nil {
 		return waiting, err
 	}
 	var oldest *time.Time
@@ -192,6 +195,10 @@ func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 		return waiting, err
 	}
 	for _, p := range todo {
+		sum := sumRows
+		if p.level > days4 {
+			sum = sumSums
+		}
 		if err := sum(ctx, tx, p); err != nil {
 			return waiting, err
 		}
@@ -234,56 +241,119 @@ func dropMarked(ctx context.Context, tx pgx.Tx) error {
 		wrong as (
 		  delete from ops.usage_periods p
 		  where exists (select from marks m where m.slot < p.ends_at and m.slot + interval '15 minutes' > p.starts_at)
-		  returning zone, starts_at
+		  returning id
 		)
-		delete from ops.usage_sums s using wrong w
-		where s.zone = w.zone and s.starts_at = w.starts_at`)
+		delete from ops.usage_sums where period_id in (select id from wrong)`)
 	return err
 }
 
-// next lists what is to be summed next: quarters of an hour first, since pages of
-// today wait for them, then days, the newest first. all says that there is no more.
+// dropOld drops the sums of parts of days that are so old that nobody asks for them.
+func dropOld(ctx context.Context, tx pgx.Tx, horizon time.Time) error {
+	for level := quarter; level < day; level++ {
+		_, kept := level.length()
+		if _, err := tx.Exec(ctx, `
+			with old as (delete from ops.usage_periods where level = $1 and starts_at < $2 returning id)
+			delete from ops.usage_sums where period_id in (select id from old)`, level, horizon.Add(-kept)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next lists what is to be summed next: parts of days first, since pages of today
+// wait for them, then days, the newest first. all says that there is no more.
 func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []span, all bool, err error) {
 	zones, err := r.zones(ctx, tx)
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := tx.Query(ctx, `select zone, starts_at from ops.usage_periods`)
+	done, err := readDone(ctx, tx)
 	if err != nil {
 		return nil, false, err
 	}
-	type key struct {
-		zone string
-		at   int64
-	}
-	done := map[key]bool{}
-	var zone string
-	var at time.Time
-	if _, err := pgx.ForEachRow(rows, []any{&zone, &at}, func() error {
-		done[key{zone, at.Unix()}] = true
-		return nil
-	}); err != nil {
-		return nil, false, err
-	}
-	first := latest(oldest, horizon.Add(-slotsKept)).Truncate(slotLength)
-	for from := first; !from.Add(slotLength).After(horizon); from = from.Add(slotLength) {
-		if !done[key{"", from.Unix()}] {
-			todo = append(todo, span{"", from, from.Add(slotLength)})
-		}
-	}
-	days := 0
+	todo, all = done.parts(oldest, horizon)
 	for _, z := range zones {
-		for from, to := dayAround(horizon.In(z)); to.After(oldest); from, to = dayAround(from.Add(-time.Nanosecond)) {
-			if to.After(horizon) || done[key{z.String(), from.Unix()}] {
-				continue
-			}
-			if days++; days > daysAtOnce {
-				return todo, false, nil
-			}
-			todo = append(todo, span{z.String(), from, to})
+		if days, end := done.days(z, oldest, horizon); len(todo) == 0 || all {
+			todo, all = append(todo, days...), all && end
 		}
 	}
-	return todo, true, nil
+	return todo, all, nil
+}
+
+// done are the periods that are summed.
+type done map[key]bool
+
+type key struct {
+	zone  string
+	level Level
+	at    int64
+}
+
+func readDone(ctx context.Context, tx pgx.Tx) (done, error) {
+	rows, err := tx.Query(ctx, `select zone, level, starts_at from ops.usage_periods`)
+	if err != nil {
+		return nil, err
+	}
+	all := done{}
+	var k key
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&k.zone, &k.level, &at}, func() error {
+		k.at = at.Unix()
+		all[k] = true
+		return nil
+	})
+	return all, err
+}
+
+func (d done) has(p span) bool { return d[key{p.zone, p.level, p.from.Unix()}] }
+
+// parts lists parts of days, the newest first of each level.
+func (d done) parts(oldest, horizon time.Time) (todo []span, all bool) {
+	for level := quarter; level < day; level++ {
+		length, kept := level.length()
+		first := latest(oldest.Truncate(length), horizon.Add(-kept))
+		for to := horizon.Truncate(length); to.After(first) && !to.Add(-length).Before(horizon.Add(-kept)); to = to.Add(-length) {
+			if p := (span{"", level, to.Add(-length), to}); !d.has(p) {
+				if len(todo) == partsAtOnce {
+					return todo, false
+				}
+				todo = append(todo, p)
+			}
+		}
+	}
+	return todo, true
+}
+
+// days lists days of a zone and what is longer, the newest first of each level.
+func (d done) days(zone *time.Location, oldest, horizon time.Time) (todo []span, all bool) {
+	left, all := daysAtOnce, true
+	for _, level := range levelsOfDays() {
+		for p := periodAround(zone, level, horizon); p.to.After(oldest); p = periodAround(zone, level, p.from.Add(-time.Nanosecond)) {
+			switch {
+			case p.to.After(horizon) || d.has(p):
+			case level > days4 && !d.summedBelow(zone, p, oldest):
+				all = false // those come first
+			case left <= 0:
+				return todo, false
+			default:
+				todo = append(todo, p)
+				if level <= days4 {
+					left -= level.days()
+				}
+			}
+		}
+	}
+	return todo, all
+}
+
+// summedBelow says whether all the parts of a period are summed that can have rows.
+func (d done) summedBelow(zone *time.Location, p span, oldest time.Time) bool {
+	for part := periodAround(zone, p.level-1, p.from); part.from.Before(p.to); part = periodAround(zone, p.level-1, part.to) {
+		if part.to.After(oldest) && !d.has(part) {
+			return false
+		}
+	}
+	return true
 }
 
 // zones are those whose days are summed.
@@ -307,11 +377,12 @@ func (r *Roller) zones(ctx context.Context, tx pgx.Tx) ([]*time.Location, error)
 	return zones, nil
 }
 
-// dayAround returns the first instant of the day of an instant, and of the next
-// day, in the instant's zone.
-func dayAround(at time.Time) (from, to time.Time) {
-	day := period.DayOf(at, at.Location())
-	return day.Start(at.Location()), day.Plus(1).Start(at.Location())
+// periodAround returns the period of a level, of whole days, in which an instant is.
+func periodAround(zone *time.Location, level Level, at time.Time) span {
+	epoch := period.DayOf(time.Unix(0, 0), time.UTC)
+	n := epoch.Until(period.DayOf(at, zone))
+	first := epoch.Plus(n - ((n%level.days())+level.days())%level.days())
+	return span{zone.String(), level, first.Start(zone), first.Plus(level.days()).Start(zone)}
 }
 
 func latest(a, b time.Time) time.Time {
@@ -319,29 +390,4 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// sum stores the sums of a period.
-func sum(ctx context.Context, tx pgx.Tx, p span) error {
-	if _, err := tx.Exec(ctx, `insert into ops.usage_periods (zone, starts_at, ends_at) values ($1, $2, $3)`, p.zone, p.from, p.to); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, `
-		with attempts as materialized (
-		  select * from public.prompt_attempts where created_at >= $3 and created_at < $4
-		)
-		insert into ops.usage_sums (zone, starts_at, kind, provider, model, subject_id, key_source, `+SumColumns+`, latency, first_token)
-		select $1::text, $2::timestamptz, 'model', provider, model, null::uuid, coalesce(key_source, ''), `+Sums+`, `+Latencies+`
-		from attempts group by provider, model, key_source
-		union all
-		select $1, $2, 'team', '', '', team_id, coalesce(key_source, ''), `+Sums+`, null, null
-		from attempts group by team_id, key_source
-		union all
-		select $1, $2, 'template', '', '', template_id, coalesce(key_source, ''), `+Sums+`, null, null
-		from attempts group by template_id, key_source
-		union all
-		select $1, $2, 'run', coalesce(provider, '*'), '', null, case grouping(key_source) when 1 then '*' else coalesce(key_source, '') end, `+Sums+`, null, null
-		from attempts group by grouping sets ((), (provider), (key_source), (provider, key_source)) having count(*) > 0`,
-		p.zone, p.from, p.from, p.to)
-	return err
 }

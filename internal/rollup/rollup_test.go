@@ -93,7 +93,7 @@ func insert(t testing.TB, db postgres.DB, r *rand.Rand, n int, from, to time.Tim
 func months(t testing.TB, db postgres.DB) {
 	t.Helper()
 	now := time.Now().UTC()
-	exec(t, db, `select ops.ensure_partitions($1::date, $2::date)`, now.AddDate(0, -2, 0), now.AddDate(0, 1, 0))
+	exec(t, db, `select ops.ensure_partitions($1::date, $2::date)`, now.AddDate(0, -4, 0), now.AddDate(0, 1, 0))
 }
 
 // line is one sum, written out.
@@ -107,60 +107,83 @@ var sumsOf = `concat_ws(' ', ` + func() string {
 	return strings.Join(all, ", ")
 }() + `)`
 
-// read returns the sums of every day and model, once as Plan says and once from
-// the rows alone, of the same moment.
-func read(t testing.TB, pool *pgxpool.Pool, zone *time.Location, boundaries []time.Time) (planned, plain []line, plan Plan) {
+// kinds are what each kind of sums is told apart by: subject, provider, model and
+// key source of a row; and what only its runs are counted by.
+var kinds = []struct {
+	kind Kind
+	all  string
+	runs []string
+}{
+	{Model, `null, provider, model, coalesce(key_source, '')`, []string{
+		`null, provider, '*', coalesce(key_source, '')`, `null, provider, '*', '*'`,
+		`null, '*', '*', coalesce(key_source, '')`, `null, '*', '*', '*'`,
+	}},
+	{Team, `team_id, '', '', coalesce(key_source, '')`, []string{`team_id, '', '', '*'`}},
+	{TeamModel, `team_id, provider, model, coalesce(key_source, '')`, []string{`team_id, provider, '*', '*'`}},
+	{Template, `template_id, '', '', coalesce(key_source, '')`, []string{`template_id, '', '', '*'`}},
+	{Learner, `user_id, '', '', coalesce(key_source, '')`, []string{`user_id, '', '', '*'`}},
+}
+
+// read returns the sums of every kind and bucket, once as the plans say and once
+// from the rows alone, of the same moment.
+func read(t testing.TB, pool *pgxpool.Pool, zone *time.Location, boundaries []time.Time) (planned, plain []line, plans map[Kind]Plan) {
 	t.Helper()
-	err := postgres.NewReader(pool).Read(within(t), func(tx pgx.Tx) (err error) {
-		if plan, err = NewPlan(within(t), tx, zone, boundaries); err != nil {
-			return err
-		}
-		lines := func(sql string, args ...any) ([]line, error) {
-			rows, err := tx.Query(within(t), sql, args...)
-			if err != nil {
-				return nil, err
-			}
-			return pgx.CollectRows(rows, pgx.RowToStructByName[line])
-		}
-		columns := SumColumns
-		planned, err = lines(`
-			select concat_ws(' ', day, kind, provider, model, key_source, subject_id) as key, `+sumsOf+` as sums
-			from (
-			  select width_bucket(starts_at, $1::timestamptz[]) as day, kind, provider, model, key_source, subject_id, `+columns+`
-			  from ops.usage_sums where zone = $2 and starts_at = any($3) or zone = '' and starts_at = any($4)
-			  union all
-			  select s.* from unnest($5::timestamptz[], $6::timestamptz[]) as span (at, upto), lateral (
-			    select width_bucket(created_at, $1), 'model', provider, model, coalesce(key_source, ''), null::uuid, `+Sums+`
-			    from public.prompt_attempts where created_at >= at and created_at < upto group by 1, provider, model, key_source
-			    union all
-			    select width_bucket(created_at, $1), 'team', '', '', coalesce(key_source, ''), team_id, `+Sums+`
-			    from public.prompt_attempts where created_at >= at and created_at < upto group by 1, team_id, key_source
-			    union all
-			    select width_bucket(created_at, $1), 'run', '*', '', '*', null, `+Sums+`
-			    from public.prompt_attempts where created_at >= at and created_at < upto group by 1) s
-			) all_parts
-			where kind in ('model', 'team') or kind = 'run' and provider = '*' and key_source = '*'
-			group by 1 order by 1`, boundaries, plan.Zone, plan.Days, plan.Slots, plan.From, plan.To)
+	plans = map[Kind]Plan{}
+	err := postgres.NewReader(pool).Read(within(t), func(tx pgx.Tx) error {
+		known, err := Read(within(t), tx, zone, boundaries[0], boundaries[len(boundaries)-1])
 		if err != nil {
 			return err
 		}
-		plain, err = lines(`
-			select concat_ws(' ', width_bucket(created_at, $1::timestamptz[]), 'model', provider, model, coalesce(key_source, ''), null) as key, `+plainSums+` as sums
-			from public.prompt_attempts where created_at >= $2 and created_at < $3 group by 1
-			union all
-			select concat_ws(' ', width_bucket(created_at, $1::timestamptz[]), 'team', '', '', coalesce(key_source, ''), team_id), `+plainSums+`
-			from public.prompt_attempts where created_at >= $2 and created_at < $3 group by 1
-			union all
-			select concat_ws(' ', width_bucket(created_at, $1::timestamptz[]), 'run', '*', '', '*', null), `+plainSums+`
-			from public.prompt_attempts where created_at >= $2 and created_at < $3 group by 1
-			order by 1`, boundaries, boundaries[0], boundaries[len(boundaries)-1])
-		return err
+		lines := func(into *[]line, sql string, args ...any) {
+			t.Helper()
+			rows, err := tx.Query(within(t), sql, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			some, err := pgx.CollectRows(rows, pgx.RowToStructByName[line])
+			if err != nil {
+				t.Fatal(err)
+			}
+			*into = append(*into, some...)
+		}
+		for _, k := range kinds {
+			// counted selects a key and sums, as the store of sums has them, of attempts.
+			counted := func(attempts, sums, onlyRuns string) string {
+				one := func(columns, sums string) string {
+					return fmt.Sprintf(`select concat_ws(' ', bucket, '%s', %s) as key, %s from (%s) a group by 1`, k.kind, columns, sums, attempts)
+				}
+				all := one(k.all, sums)
+				for _, columns := range k.runs {
+					all += " union all " + one(columns, onlyRuns)
+				}
+				return all
+			}
+			lines(&plain, counted(`select width_bucket(created_at, $1::timestamptz[]) as bucket, * from public.prompt_attempts where created_at >= $2 and created_at < $3`,
+				plainSums+" as sums", `concat_ws(' ', count(distinct run_id), `+zeros+`) as sums`)+` order by 1`,
+				boundaries, boundaries[0], boundaries[len(boundaries)-1])
+			plan := known.Plan(k.kind, boundaries)
+			plans[k.kind] = plan
+			lines(&planned, `
+				select key, `+sumsOf+` as sums from (
+				  select concat_ws(' ', p.bucket, kind, subject_id, provider, model, key_source) as key, `+SumColumns+`
+				  from ops.usage_sums s join unnest($1::bigint[], $2::int[]) p (id, bucket) on s.period_id = p.id
+				  where kind = $3
+				  union all
+				  `+counted(`select width_bucket(created_at, $4::timestamptz[]) as bucket, p.* from unnest($5::timestamptz[], $6::timestamptz[]) span (at, upto)
+				    join public.prompt_attempts p on created_at >= at and created_at < upto`, Sums, `count(distinct run_id), `+zeros)+`
+				) parts group by key order by 1`,
+				plan.Periods, plan.Buckets, k.kind, boundaries, plan.From, plan.To)
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return planned, plain, plan
+	return planned, plain, plans
 }
+
+// zeros are all SumColumns but runs.
+const zeros = `0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0`
 
 // plainSums counts again in other words.
 const plainSums = `concat_ws(' ', count(distinct run_id), count(1), sum(case status when 'running' then 1 else 0 end),
@@ -171,22 +194,40 @@ const plainSums = `concat_ws(' ', count(distinct run_id), count(1), sum(case sta
 
 // boundaries of n days up to now.
 func boundaries(zone *time.Location, n int, now time.Time) []time.Time {
-	_, end := dayAround(now.In(zone))
-	all := []time.Time{end}
+	all := []time.Time{periodAround(zone, day, now).to}
 	for range n {
-		from, _ := dayAround(all[0].Add(-time.Nanosecond).In(zone))
-		all = slices.Insert(all, 0, from)
+		all = slices.Insert(all, 0, periodAround(zone, day, all[0].Add(-time.Nanosecond)).from)
 	}
 	return all
 }
 
-func same(t testing.TB, pool *pgxpool.Pool, zone *time.Location, days int) Plan {
+func same(t testing.TB, pool *pgxpool.Pool, zone *time.Location, days int) map[Kind]Plan {
 	t.Helper()
-	planned, plain, plan := read(t, pool, zone, boundaries(zone, days, time.Now()))
+	bounds := boundaries(zone, days, time.Now())
+	sameIn(t, pool, zone, bounds)
+	return sameIn(t, pool, zone, []time.Time{bounds[0], bounds[len(bounds)-1]}) // as one, of which more is summed at once
+}
+
+func sameIn(t testing.TB, pool *pgxpool.Pool, zone *time.Location, bounds []time.Time) map[Kind]Plan {
+	t.Helper()
+	planned, plain, plans := read(t, pool, zone, bounds)
 	if diff := cmp.Diff(plain, planned); diff != "" {
 		t.Errorf("%s: what Plan reads differs from the rows (-rows +planned):\n%.3000s", zone, diff)
 	}
-	return plan
+	return plans
+}
+
+// isPlanned says how many sums of a kind a plan reads, of how many days, and how many
+// spans of rows.
+func isPlanned(t testing.TB, pool *pgxpool.Pool, plan Plan) (periods, days, spans int) {
+	t.Helper()
+	err := pool.QueryRow(within(t), `
+		select count(*), coalesce(sum(case when level >= 3 then 4 ^ (level - 3) end), 0)::int from ops.usage_periods where id = any ($1)`,
+		plan.Periods).Scan(&periods, &days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return periods, days, len(plan.From)
 }
 
 func zone(t testing.TB, name string) *time.Location {
@@ -204,23 +245,28 @@ func TestSumsEqualTheRows(t *testing.T) {
 	months(t, pool)
 	r := rand.New(rand.NewPCG(1, 2))
 	now := time.Now()
-	insert(t, pool, r, 3000, now.AddDate(0, 0, -40), now)
+	insert(t, pool, r, 3000, now.AddDate(0, 0, -85), now)
 	insert(t, pool, r, 300, now.Add(-3*time.Hour), now)
 	kathmandu, berlin := zone(t, "Asia/Kathmandu"), zone(t, "Europe/Berlin")
 	exec(t, pool, `insert into ops.operators (email, role, timezone) values ('a@example.org', 'admin', 'Asia/Kathmandu'), ('b@example.org', 'admin', 'Nowhere/At-All')`)
 
 	roller := newRoller(pool, berlin)
-	if plan := same(t, pool, berlin, 45); len(plan.Days)+len(plan.Slots) > 0 {
-		t.Errorf("nothing is summed yet, but %+v", plan)
+	if plans := same(t, pool, berlin, 90); len(plans[Model].Periods) > 0 {
+		t.Errorf("nothing is summed yet, but %+v", plans)
 	}
 	roll(t, roller)
-	for _, z := range []*time.Location{berlin, kathmandu} {
-		plan := same(t, pool, z, 45)
-		if len(plan.Days) < 38 || len(plan.From) > 3 {
-			t.Errorf("%s: reads %d summed days and %d spans of rows", z, len(plan.Days), len(plan.From))
+	summed := func(when string, z *time.Location, plans map[Kind]Plan) {
+		t.Helper()
+		for kind, atLeast := range map[Kind]int{Model: 83, Team: 83, TeamModel: 83, Template: 83, Learner: 80} {
+			if periods, days, spans := isPlanned(t, pool, plans[kind]); days < atLeast || spans > 4 || kind != Model && periods > 24 {
+				t.Errorf("%s, %s, %s: %d days are read from %d sums, beside %d spans of rows", when, z, kind, days, periods, spans)
+			}
 		}
 	}
-	same(t, pool, zone(t, "Australia/Lord_Howe"), 45) // nobody's: slots and rows
+	for _, z := range []*time.Location{berlin, kathmandu} {
+		summed("at first", z, same(t, pool, z, 90))
+	}
+	same(t, pool, zone(t, "Australia/Lord_Howe"), 90) // nobody's: parts of days and rows
 
 	for name, change := range map[string]func(){
 		"late rows": func() { insert(t, pool, r, 50, now.AddDate(0, 0, -30), now.AddDate(0, 0, -20)) },
@@ -228,7 +274,7 @@ func TestSumsEqualTheRows(t *testing.T) {
 			exec(t, pool, `update public.prompt_attempts set cost_usd = 0.5 where cost_usd is null and model = 'openai/a0'`)
 		},
 		"moved in time": func() {
-			exec(t, pool, `update public.prompt_attempts set created_at = created_at - interval '1 day' where ordinal = 2 and created_at > $1`, now.AddDate(0, 0, -10))
+			exec(t, pool, `update public.prompt_attempts set created_at = created_at - interval '1 day' where run_id in (select run_id from public.prompt_attempts where ordinal = 2 and created_at > $1)`, now.AddDate(0, 0, -10))
 		},
 		"deleted": func() {
 			exec(t, pool, `delete from public.prompt_attempts where team_id = $1 and ordinal = 1`, teams[0])
@@ -242,21 +288,17 @@ func TestSumsEqualTheRows(t *testing.T) {
 	} {
 		change()
 		for range 2 {
-			same(t, pool, berlin, 45)
+			same(t, pool, berlin, 90)
 			roll(t, roller)
 		}
-		if plan := same(t, pool, berlin, 45); len(plan.Days) < 38 {
-			t.Errorf("%s: only %d days are summed again", name, len(plan.Days))
-		}
+		summed(name, berlin, same(t, pool, berlin, 90))
 	}
-	if days, err := roller.Rebuild(within(t)); err != nil || days < 2*38 {
+	if days, err := roller.Rebuild(within(t)); err != nil || days < 2*83 {
 		t.Fatalf("%d days of two zones, %v", days, err)
 	}
-	if plan := same(t, pool, berlin, 45); len(plan.Days) < 38 {
-		t.Errorf("rebuilt, but only %d days are summed", len(plan.Days))
-	}
+	summed("rebuilt", berlin, same(t, pool, berlin, 90))
 	exec(t, pool, `truncate public.prompt_attempts`)
-	same(t, pool, berlin, 45)
+	same(t, pool, berlin, 90)
 }
 
 // Writers whose transactions end late, changes, late rows and two rollers, at the
@@ -305,8 +347,7 @@ func TestSumsAreExactWhileOthersWrite(t *testing.T) {
 			})
 		}
 		for time.Now().Before(stop) && !t.Failed() {
-			plan := same(t, pool, time.UTC, 2)
-			summed += len(plan.Slots)
+			summed += len(same(t, pool, time.UTC, 2)[Model].Periods)
 		}
 		all.Wait()
 		same(t, pool, time.UTC, 2)

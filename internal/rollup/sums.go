@@ -1,5 +1,13 @@
 package rollup
 
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // SumColumns are the columns of ops.usage_sums that Sums computes, in its order.
 const SumColumns = `runs, attempts, running, errors, cancelled, input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced`
 
@@ -19,7 +27,133 @@ const Sums = `count(distinct run_id) as runs,
 	coalesce(sum(cost_usd), 0) as cost,
 	count(*) filter (where cost_usd is null and status <> 'running') as unpriced`
 
-// Latencies are the columns latency and first_token, of the attempts that were
+// latencies are the columns latency and first_token, of the attempts that were
 // answered: what Histogram.Add reads.
-const Latencies = `ops.pack_durations(array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null)) as latency,
+const latencies = `ops.pack_durations(array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null)) as latency,
 	ops.pack_durations(array_agg(first_token_ms) filter (where status = 'ok' and first_token_ms is not null)) as first_token`
+
+// Kind is by what sums are told apart, besides whose key paid.
+type Kind string
+
+// The kinds. Sums of kinds with models tell providers apart, too. Runs of several
+// models are counted on their own: model '*' with a provider or '*', key source
+// '*' with or without; the other columns of such sums are 0. Those of team_model
+// are there for a team's providers only.
+const (
+	Model     Kind = "model"
+	Team      Kind = "team"
+	TeamModel Kind = "team_model"
+	Template  Kind = "template"
+	Learner   Kind = "learner"
+)
+
+// Level is how long a period is.
+type Level int16
+
+const (
+	quarter Level = iota // of an hour
+	hour
+	quarterDay // of no zone, like the shorter ones
+	day
+	days4 // counted from 1970-01-01, like the longer ones
+	days16
+	days64
+)
+
+// has says whether there are sums of a kind. Where they would be about as many as
+// rows there are none.
+func (l Level) has(kind Kind) bool {
+	switch kind {
+	case Model:
+		return true
+	case Team, Template:
+		return l >= quarterDay
+	case TeamModel:
+		return l >= day
+	default:
+		return l >= days4
+	}
+}
+
+// days is how many days a period has, of levels that have whole ones.
+func (l Level) days() int { return 1 << (2 * (l - day)) }
+
+// length is how long a period is, of levels shorter than a day, and how long its
+// sums are kept: longer than Fresh of a day of any zone, and as long as pages show
+// hours of days.
+func (l Level) length() (length, kept time.Duration) {
+	switch l {
+	case quarter:
+		return slotLength, 16 * 24 * time.Hour
+	case hour:
+		return time.Hour, 16 * 24 * time.Hour
+	default:
+		return 6 * time.Hour, 3 * 24 * time.Hour
+	}
+}
+
+// sumRows stores the sums of a period that is read from rows.
+func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
+	id, err := addPeriod(ctx, tx, p)
+	if err != nil {
+		return err
+	}
+	counted := `, count(distinct run_id), ` + strings.Repeat("0, ", strings.Count(SumColumns, ",")) + `null::bytea, null::bytea from attempts `
+	all := `, ` + Sums + `, ` + latencies + ` from attempts `
+	parts := []string{
+		`select $1::bigint, 'model', null::uuid, provider, model, coalesce(key_source, '')` + all + `group by provider, model, key_source`,
+		`select $1, 'model', null, coalesce(provider, '*'), '*', case grouping(key_source) when 1 then '*' else coalesce(key_source, '') end` + counted +
+			`group by grouping sets ((), (provider), (key_source), (provider, key_source)) having count(*) > 0`,
+	}
+	for kind, column := range map[Kind]string{Team: "team_id", Template: "template_id", Learner: "user_id"} {
+		if p.level.has(kind) {
+			parts = append(parts,
+				`select $1, '`+string(kind)+`', `+column+`, '', '', coalesce(key_source, '')`+all+`group by `+column+`, key_source`,
+				`select $1, '`+string(kind)+`', `+column+`, '', '', '*'`+counted+`group by `+column)
+		}
+	}
+	if p.level.has(TeamModel) {
+		parts = append(parts,
+			`select $1, 'team_model', team_id, provider, model, coalesce(key_source, '')`+all+`group by team_id, provider, model, key_source`,
+			`select $1, 'team_model', team_id, provider, '*', '*'`+counted+`group by team_id, provider`)
+	}
+	_, err = tx.Exec(ctx, `
+		with attempts as materialized (
+		  select * from public.prompt_attempts where created_at >= $2 and created_at < $3
+		)
+		insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, `+SumColumns+`, latency, first_token)
+		`+strings.Join(parts, "\nunion all\n"), id, p.from, p.to)
+	return err
+}
+
+// sumSums stores the sums of a period whose parts are summed already. What has no
+// rows at all needs no sums.
+func sumSums(ctx context.Context, tx pgx.Tx, p span) error {
+	id, err := addPeriod(ctx, tx, p)
+	if err != nil {
+		return err
+	}
+	columns := strings.Split(SumColumns, ", ")
+	for i, c := range columns {
+		columns[i] = "sum(" + c + ")"
+	}
+	_, err = tx.Exec(ctx, `
+		insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, `+SumColumns+`, latency, first_token)
+		select $1, kind, subject_id, provider, model, key_source, `+strings.Join(columns, ", ")+`,
+		       ops.merge_durations(string_agg(latency, '')), ops.merge_durations(string_agg(first_token, ''))
+		from ops.usage_sums s
+		where period_id in (
+		  select id from ops.usage_periods where zone = $2 and level = $3 and starts_at >= $4 and ends_at <= $5)
+		group by kind, subject_id, provider, model, key_source`, id, p.zone, p.level-1, p.from, p.to)
+	return err
+}
+
+func addPeriod(ctx context.Context, tx pgx.Tx, p span) (id int64, err error) {
+	err = tx.QueryRow(ctx, `
+		insert into ops.usage_periods (zone, level, starts_at, ends_at) values ($1, $2, $3, $4) returning id`,
+		p.zone, p.level, p.from, p.to).Scan(&id)
+	return id, err
+}
+
+// levelsOfDays are the levels of whole days, shortest first.
+func levelsOfDays() []Level { return []Level{day, days4, days16, days64} }
