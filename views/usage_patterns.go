@@ -36,7 +36,7 @@ type HourRow struct {
 // HourCell is one hour of a weekday.
 type HourCell struct {
 	Value string // "$1.20"; "–" where the period has no such hour
-	Title string // "Monday, 14 to 15 h: $1.20 an hour, $5.01 in 4 hours"
+	Title string // "Monday, 14 to 15 h: $1.20 an hour, $5.01 in all, of 4 h"
 	Shade int    // 0 for nothing to HourShades
 }
 
@@ -71,7 +71,6 @@ type UsageMovers struct {
 // MoverLine is one part that changed.
 type MoverLine struct {
 	Name    string
-	Swatch  int
 	Href    string // its runs; "" where no filter expresses it
 	Before  string // "$1.20"
 	After   string
@@ -105,5 +104,17 @@ func ChangePercent(before, after float64) string {
 		return sign + "<0.1%"
 	default:
 		return sign + strconv.FormatFloat(percent, 'f', 1, 64) + "%"
+	}
+}
+
+// Rate writes how many there are of something on average: "12", "3.4", "0.25".
+func Rate(n float64) string {
+	switch {
+	case n >= 100 || n == math.Trunc(n):
+		return Count(int64(math.Round(min(n, 1e15))))
+	case n >= 10:
+		return strconv.FormatFloat(n, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(n, 'f', 2, 64)
 	}
 }

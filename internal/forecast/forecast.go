@@ -68,6 +68,9 @@ type Forecast struct {
 // Enough says whether there is a guess.
 func (f Forecast) Enough() bool { return f.Weeks > 0 }
 
+// Trimmed says whether the dearest and the cheapest of each weekday were left out.
+func (f Forecast) Trimmed() bool { return f.Weeks >= trimFrom }
+
 // Of makes the forecast of a month.
 func Of(m Month) Forecast {
 	f := Forecast{Spent: m.Today}
