@@ -12,9 +12,9 @@ import (
 	"github.com/promptcademy/promptops/views"
 )
 
-// runsOf is the list of runs with the filters of a query but not its days, and with
+// runsOn is the list of runs with the filters of a query but not its days, and with
 // some more.
-func runsOf(q usage.Query, more url.Values) string {
+func runsOn(q usage.Query, more url.Values) string {
 	values := q.Filters()
 	for _, name := range []string{"range", "from", "to"} {
 		values.Del(name)
@@ -40,7 +40,7 @@ func daysParams(start, end time.Time, zone *time.Location) url.Values {
 // those of a value of the query's group: the value by which the URL filters, "" for
 // none. boundaries are those of the buckets.
 func chartLinks(q usage.Query, boundaries []time.Time, series []string) views.ChartLinks {
-	links := views.ChartLinks{To: runsOf(q, nil), All: daysParams(q.From, q.To, q.Zone).Encode()}
+	links := views.ChartLinks{To: runsOn(q, nil), All: daysParams(q.From, q.To, q.Zone).Encode()}
 	for i := range len(boundaries) - 1 {
 		links.Columns = append(links.Columns, daysParams(boundaries[i], boundaries[i+1], q.Zone).Encode())
 	}
@@ -151,7 +151,7 @@ func dayOfWeek(q usage.Query, weekday int) string {
 	if len(found) != 1 {
 		return ""
 	}
-	return runsOf(q, daysParams(found[0], found[0].Add(time.Nanosecond), q.Zone))
+	return runsOn(q, daysParams(found[0], found[0].Add(time.Nanosecond), q.Zone))
 }
 
 // moversView writes out what changed most.
@@ -188,7 +188,7 @@ func moverLine(m usage.Mover, q usage.Query) views.MoverLine {
 	if m.Filter != "" {
 		days := daysParams(q.From, q.To, q.Zone)
 		days.Set(string(q.Group), m.Filter)
-		line.Href = runsOf(q, days)
+		line.Href = runsOn(q, days)
 	}
 	return line
 }

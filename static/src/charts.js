@@ -136,7 +136,12 @@ function draw(element) {
 // markSeries is a line that is drawn only where it would not squeeze the bars. It
 // is a series as well, which makes the axis reach up to it.
 function markSeries(mark, options) {
-  const columns = options.xAxis[0].data.map((_, at) => options.series.reduce((sum, s) => sum + (Number(s.data[at]?.value) || 0), 0))
+  const value = (s, at) => Number(s.data[at]?.value) || 0
+  const columns = options.xAxis[0].data.map((_, at) =>
+    Math.max(
+      options.series.filter((s) => s.stack).reduce((sum, s) => sum + value(s, at), 0),
+      ...options.series.filter((s) => !s.stack).map((s) => value(s, at)),
+    ))
   const drawn = mark.value <= 4 * Math.max(...columns)
   const colour = ink("--color-base-content")
   return {
