@@ -33,13 +33,13 @@ type ForecastLine struct {
 // is none.
 type ForecastBar struct{ Spent, Guess, Low, High, Budget float64 }
 
-// ForecastBarOf brings amounts to one scale: largest is the whole width.
+// ForecastBarOf brings amounts to one scale: largest is nearly the whole width.
 func ForecastBarOf(spent, guess, low, high, budget, largest float64) ForecastBar {
 	part := func(amount float64) float64 {
 		if largest <= 0 {
 			return 0
 		}
-		return max(0, min(amount/largest, 1))
+		return max(0, min(amount/largest*0.97, 1))
 	}
 	return ForecastBar{part(spent), part(guess), part(low), part(high), part(budget)}
 }
