@@ -62,9 +62,7 @@ func forecastView(m month, days []usage.DayCost, q usage.Query, daily *price.USD
 	}
 	all := of(func(d usage.DayCost) price.USD { return d.Cost })
 	fallback := of(func(d usage.DayCost) price.USD { return d.Fallback })
-	onlyFallback := q
-	onlyFallback.KeySource = ""
-	budgeted := daily != nil && !onlyFallback.Narrowed() && q.TeamIDs == nil && q.KeySource != "user"
+	budgeted := daily != nil && onlyByKey(q) && q.KeySource != "user"
 
 	card := &views.ForecastCard{Month: m.name, Method: forecastMethod(all, unpricedOf(days[len(days)-1-m.own:]))}
 	lines := []forecastLine{{label: "All keys", f: all}}
@@ -77,7 +75,7 @@ func forecastView(m month, days []usage.DayCost, q usage.Query, daily *price.USD
 		lines = append(lines, forecastLine{label: "Fallback keys, part of it", f: fallback})
 	}
 	if budgeted {
-		card.Budgets = budgetsPath
+		card.Budgets, card.Against = budgetsPath, "/usage?key=fallback"
 		last := &lines[len(lines)-1]
 		last.daily, last.budget = daily, price.NewUSD(daily.Decimal().Mul(decimal.NewFromInt(m.days())))
 	}

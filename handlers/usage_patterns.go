@@ -1,16 +1,81 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
 	"net/url"
-	"strings"
 	"time"
 
-
 	"github.com/promptcademy/promptops/internal/period"
+	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/views"
 )
+
+// addPatterns puts onto AI Usage what is not a sum: where its charts lead, the
+// forecast, what changed most, and when in the week it happens.
+func (s *Server) addPatterns(ctx context.Context, scope scope, q usage.Query, r usage.Report, page *views.UsagePage) error {
+	if page.Empty {
+		return nil
+	}
+	store, now := s.usageFor(scope), s.Now()
+	var daily *price.USD
+	if scope.learner == nil {
+		limits, err := s.Budgets.InForce(ctx)
+		if err != nil {
+			return err
+		}
+		daily = limits.DailyUSD
+	}
+	for i, chart := range page.Charts {
+		chart.RangeForm = "filters"
+		page.Charts[i] = linkChart(chart, r, q)
+	}
+	if daily != nil && q.KeySource == "fallback" && onlyByKey(q) && q.Metric == usage.Cost && q.Bucket == usage.Days {
+		page.Charts[0] = page.Charts[0].Marked("Daily budget", views.Money(daily.Decimal()), daily.Decimal())
+	}
+	var err error
+	if page.Forecast, err = s.forecastFor(ctx, store, q, daily, now); err != nil {
+		return err
+	}
+	moved, counted, err := store.Movers(ctx, q, now)
+	if err != nil {
+		return err
+	}
+	if counted {
+		page.Patterns.Movers = moversView(moved, q, groupNames(q, s.providerName))
+	}
+	heat, counted, err := store.Heat(ctx, q, now)
+	if err == nil && counted {
+		page.Patterns.Hours = heatView(heat, q)
+	}
+	return err
+}
+
+// onlyByKey says whether no filter is set but that of the key source: what is left is
+// what budgets are about.
+func onlyByKey(q usage.Query) bool {
+	q.KeySource = ""
+	return !q.Narrowed() && q.TeamIDs == nil
+}
+
+// tokenCategoriesID is the one chart whose series are no groups.
+const tokenCategoriesID = "usage-token-categories"
+
+// linkChart makes a chart of a report lead to the runs.
+func linkChart(chart views.Chart, r usage.Report, q usage.Query) views.Chart {
+	series := make([]string, len(chart.Legend))
+	if chart.ID != tokenCategoriesID && q.Metric != usage.Durations && q.Metric != usage.FirstToken {
+		for i, g := range r.Groups[:min(len(r.Groups), usage.MostLines, len(series))] {
+			series[i] = g.Filter
+		}
+	}
+	boundaries := []time.Time{q.From}
+	for _, p := range r.Points {
+		boundaries = append(boundaries, p.End)
+	}
+	return chart.Linked(chartLinks(q, boundaries, series))
+}
 
 // runsOn is the list of runs with the filters of a query but not its days, and with
 // some more.
@@ -155,9 +220,9 @@ func dayOfWeek(q usage.Query, weekday int) string {
 }
 
 // moversView writes out what changed most.
-func moversView(m usage.Moved, q usage.Query) *views.UsageMovers {
+func moversView(m usage.Moved, q usage.Query, name func(usage.Dimension, usage.Group) string) *views.UsageMovers {
 	view := &views.UsageMovers{
-		By:      strings.ToLower(dimensionName(q.Group)),
+		By:      dimensionName(q.Group),
 		Against: "compared with " + views.DayRange(m.From, m.To.Add(-time.Nanosecond).In(q.Zone)),
 	}
 	if m.Partial {
@@ -168,20 +233,20 @@ func moversView(m usage.Moved, q usage.Query) *views.UsageMovers {
 		into *[]views.MoverLine
 	}{{m.Up, &view.Up}, {m.Down, &view.Down}} {
 		for _, mover := range list.of {
-			*list.into = append(*list.into, moverLine(mover, q))
+			*list.into = append(*list.into, moverLine(mover, q, name))
 		}
 	}
 	return view
 }
 
-func moverLine(m usage.Mover, q usage.Query) views.MoverLine {
+func moverLine(m usage.Mover, q usage.Query, name func(usage.Dimension, usage.Group) string) views.MoverLine {
 	change := m.Change().Decimal()
 	sign := "+"
 	if change.IsNegative() {
 		sign = "−"
 	}
 	line := views.MoverLine{
-		Name: m.Name, Before: views.Money(m.Before.Decimal()), After: views.Money(m.After.Decimal()),
+		Name: name(q.Group, usage.Group{ID: m.ID, Name: m.Name}), Before: views.Money(m.Before.Decimal()), After: views.Money(m.After.Decimal()),
 		Change: sign + views.Money(change.Abs()), Exact: sign + views.MoneyExact(change.Abs()),
 		Percent: views.ChangePercent(dollars(m.Before), dollars(m.After)),
 	}
@@ -192,4 +257,3 @@ func moverLine(m usage.Mover, q usage.Query) views.MoverLine {
 	}
 	return line
 }
-

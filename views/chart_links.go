@@ -98,3 +98,19 @@ func (c Chart) Marked(name, text string, value decimal.Decimal) Chart {
 	c.Summary = strings.TrimSuffix(c.Summary, tableBelow) + " " + name + ": " + text + "." + tableBelow
 	return c
 }
+
+// empty says why there is nothing to draw, "" where there is something: a rate of 0
+// is something, a sum of 0 is not.
+func (t TimeChart) empty() string {
+	for _, s := range t.Series {
+		for _, v := range s.Values {
+			if v != nil && !(t.Stacked && v.IsZero()) {
+				return ""
+			}
+		}
+	}
+	if t.Format == USDFormat {
+		return "Nothing to draw: no attempt of this time has a cost that is known and more than nothing."
+	}
+	return "Nothing to draw: there is none of it in this time."
+}

@@ -50,7 +50,7 @@ func TestForecastBarIsWithinItsWidth(t *testing.T) {
 
 func forecastCard() ForecastCard {
 	return ForecastCard{
-		Month: "November 2026", Budgets: "/settings/budgets",
+		Month: "November 2026", Budgets: "/settings/budgets", Against: "/usage?key=fallback",
 		Lines: []ForecastLine{
 			{Label: "All keys", Spent: "$301.23", Exact: "$301.2345", Guess: "$412", Range: "between $388 and $447", Bar: ForecastBarOf(301, 412, 388, 447, 0, 447)},
 			{
