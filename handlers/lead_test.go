@@ -118,6 +118,13 @@ func (r rivals) intrusions() []intrusion {
 
 		// The file and the fragment.
 		{name: "the file", path: "/usage.csv", own: true},
+		{name: "their learner's address", path: "/usage?group=learner&sub=team&learner=learner-bea@example.org", own: true},
+		{name: "by learner", path: "/usage?group=learner&sub=model&compare=previous", own: true},
+		{name: "by team", path: "/usage?group=team&sub=learner&metric=runs", own: true},
+		{name: "by template", path: "/usage?group=template&sub=learner&metric=latency&bucket=week", own: true},
+		{name: "the JSON", path: "/usage.json?group=learner&sub=team", own: true},
+		{name: "the JSON of their team", path: "/usage.json?team=" + beta},
+		{name: "the file by learner", path: "/usage.csv?group=learner&sub=team", own: true},
 		{name: "the file of their team", path: "/usage.csv?team=" + beta},
 		{name: "the file, ours first", path: "/usage.csv?team=" + alpha + "&team=" + beta, own: true},
 		{name: "the fragment", path: "/usage?team=" + beta, header: []string{"HX-Request", "true"}},
@@ -313,9 +320,9 @@ func TestRowLevelSecurityIsBehindTheFilter(t *testing.T) {
 		query.TeamIDs = limit
 		report, err := r.Usage.As(r.annLearner).Report(t.Context(), query)
 		must(t, err)
-		for _, m := range report.Models {
-			if strings.HasPrefix(m.Model, "anthropic/") {
-				t.Errorf("limit %s: %s of the other team is seen", name, m.Model)
+		for _, m := range report.Groups {
+			if strings.HasPrefix(m.ID, "anthropic/") {
+				t.Errorf("limit %s: %s of the other team is seen", name, m.ID)
 			}
 		}
 		options, err := r.Usage.As(r.annLearner).Options(t.Context(), query)
@@ -328,8 +335,8 @@ func TestRowLevelSecurityIsBehindTheFilter(t *testing.T) {
 	query.TeamIDs = []uuid.UUID{r.beta}
 	report, err := r.Usage.As(r.annLearner).Report(t.Context(), query)
 	must(t, err)
-	if report.Totals.Runs != 1 || len(report.Models) != 1 || report.Models[0].Model != "google/gemini-3.8-flash" {
-		t.Errorf("of the other team she sees %+v", report.Models)
+	if report.Totals.Runs != 1 || len(report.Groups) != 1 || report.Groups[0].ID != "google/gemini-3.8-flash" {
+		t.Errorf("of the other team she sees %+v", report.Groups)
 	}
 }
 

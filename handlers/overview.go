@@ -41,8 +41,8 @@ func (s *Server) home(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	today := report.Days[len(report.Days)-1].Start
-	yesterday := report.Days[len(report.Days)-2].Start
+	today := report.Points[len(report.Points)-1].Start
+	yesterday := report.Points[len(report.Points)-2].Start
 	totals, err := s.Usage.Totals(ctx, zone, usage.Span{From: today, To: now}, usage.Span{From: yesterday, To: yesterday.Add(now.Sub(today))})
 	if err != nil {
 		return err
@@ -52,8 +52,14 @@ func (s *Server) home(c echo.Context) error {
 		Figures: overviewFigures(totals[0], totals[1]), Empty: report.Totals.Attempts == 0,
 	}
 	if !page.Empty {
-		days, models := series(report)
-		page.Cost = views.DailyCost(days, models, views.Swatches(models))
+		page.Cost = linkChart(views.DailyCost(overviewSeries(report)), report, query)
+		limits, err := s.Budgets.InForce(ctx)
+		if err != nil {
+			return err
+		}
+		if page.Forecast, err = s.forecastFor(ctx, s.Usage, usage.Query{Zone: zone}, limits.DailyUSD, now); err != nil {
+			return err
+		}
 	}
 	if page.Budget, page.Concern, err = s.concerns(ctx, totals[0], now); err != nil {
 		return err

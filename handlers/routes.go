@@ -64,6 +64,7 @@ var routes = []route{
 	{http.MethodGet, "/", lead, (*Server).home},
 	{http.MethodGet, "/usage", lead, (*Server).usagePage},
 	{http.MethodGet, "/usage.csv", lead, (*Server).usageCSV},
+	{http.MethodGet, "/usage.json", lead, (*Server).usageJSON},
 	{http.MethodGet, fallbackPath, admin, (*Server).fallbackPage},
 	{http.MethodPost, fallbackPath, admin, (*Server).addFallback},
 	{http.MethodGet, fallbackPath + "/new", admin, (*Server).newFallback},

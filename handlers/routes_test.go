@@ -58,6 +58,7 @@ var permissions = map[string][5]outcome{
 	"GET /":             {toSignIn, toSignIn, forbidden, open, open},
 	"GET /usage":        {toSignIn, toSignIn, forbidden, open, open},
 	"GET /usage.csv":    {toSignIn, toSignIn, forbidden, open, open},
+	"GET /usage.json":   {toSignIn, toSignIn, forbidden, open, open},
 	"GET /runs":         {toSignIn, toSignIn, forbidden, open, open},
 	"GET /runs.csv":     {toSignIn, toSignIn, forbidden, open, open},
 	"GET /runs/:id":     {toSignIn, toSignIn, forbidden, absent, absent}, // ":id" is no run's

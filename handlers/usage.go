@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/shopspring/decimal"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -18,12 +17,7 @@ import (
 
 // usagePage is GET /usage; htmx gets the part that changes with the filters.
 func (s *Server) usagePage(c echo.Context) error {
-	status, problem := http.StatusOK, ""
-	query, err := usage.ParseQuery(c.QueryParams(), s.Now(), s.zone(c))
-	if fault.KindOf(err) == fault.Invalid && err != nil {
-		status, problem = http.StatusUnprocessableEntity, filterProblem(err)
-		query, err = usage.ParseQuery(url.Values{}, s.Now(), s.zone(c))
-	}
+	query, problem, err := s.usageQuery(c)
 	if err != nil {
 		return err
 	}
@@ -40,41 +34,100 @@ func (s *Server) usagePage(c echo.Context) error {
 		return err
 	}
 	page := usageView(report, query, s.providerName)
+	if err := s.addPatterns(ctx, scope, query, report, &page); err != nil {
+		return err
+	}
 	page.Page = s.page(c, "AI Usage")
 	page.Filters = usageFilters(query, options, s.Now(), s.providerName)
 	page.Filters.Clear = page.InTeam("/usage")
 	if page.Teams != nil {
 		page.Filters.Teams, page.Filters.TeamID = nil, page.Teams.Chosen
-		page.Filters.Narrowed = query.Provider != "" || query.Model != "" || query.KeySource != ""
+		page.Filters.Narrowed = query.Provider != "" || query.Model != "" || query.KeySource != "" || query.TemplateID != nil || query.Learner != ""
 	}
 	page.Filters.Problem = problem
+	status := http.StatusOK
+	if problem != "" {
+		status = http.StatusUnprocessableEntity
+	}
 	if c.Request().Header.Get("HX-Request") != "" {
 		return s.renderFragment(c, status, views.UsageContent(page))
 	}
 	return s.render(c, status, views.Usage(page))
 }
 
-// usageCSV is GET /usage.csv: what the page shows for the same query.
+// usageQuery reads the query of a page. What cannot be used is left out, and the
+// problem said.
+func (s *Server) usageQuery(c echo.Context) (query usage.Query, problem string, err error) {
+	values := c.QueryParams()
+	query, err = usage.ParseQuery(values, s.Now(), s.zone(c))
+	if err == nil || fault.KindOf(err) != fault.Invalid {
+		return query, "", err
+	}
+	problem = filterProblem(err)
+	usable := url.Values{}
+	for name, all := range values {
+		usable[name] = all
+	}
+	for _, detail := range asFault(err).Details {
+		usable.Del(detail.Field)
+		if detail.Field == "from" || detail.Field == "to" || detail.Field == "range" {
+			for _, name := range []string{"range", "from", "to"} {
+				usable.Del(name)
+			}
+		}
+	}
+	if query, err = usage.ParseQuery(usable, s.Now(), s.zone(c)); fault.KindOf(err) == fault.Invalid && err != nil {
+		query, err = usage.ParseQuery(url.Values{}, s.Now(), s.zone(c))
+	}
+	return query, problem, err
+}
+
+// usageCSV is GET /usage.csv: what the page shows for the same query, of every
+// bucket and group.
 func (s *Server) usageCSV(c echo.Context) error {
-	query, err := usage.ParseQuery(c.QueryParams(), s.Now(), s.zone(c))
+	query, err := s.usageFileQuery(c)
 	if err != nil {
 		return err
 	}
-	scope := scopeOf(c)
-	if err := limitTo(scope, &query); err != nil {
-		return err
-	}
-	report, err := s.usageFor(scope).Report(c.Request().Context(), query)
+	lines, cut, err := s.usageFor(scopeOf(c)).Lines(c.Request().Context(), query)
 	if err != nil {
 		return err
 	}
 	var file bytes.Buffer
-	if err := usage.WriteCSV(&file, report); err != nil {
+	if err := usage.WriteCSV(&file, query, lines); err != nil {
 		return err
 	}
-	name := fmt.Sprintf("ai-usage-%s-to-%s.csv", query.FirstDay(), query.LastDay())
-	c.Response().Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))
+	name := fmt.Sprintf("ai-usage-%s-to-%s", query.FirstDay(), query.LastDay())
+	if cut {
+		name += fmt.Sprintf("-first-%d-lines-only", usage.MostInCSV)
+	}
+	c.Response().Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name+".csv"))
 	return c.Blob(http.StatusOK, "text/csv; charset=utf-8", file.Bytes())
+}
+
+// usageJSON is GET /usage.json: what the page shows for the same query.
+func (s *Server) usageJSON(c echo.Context) error {
+	query, err := s.usageFileQuery(c)
+	if err != nil {
+		return err
+	}
+	report, err := s.usageFor(scopeOf(c)).Report(c.Request().Context(), query)
+	if err != nil {
+		return err
+	}
+	document, err := usage.JSON(query, report)
+	if err != nil {
+		return err
+	}
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, document)
+}
+
+func (s *Server) usageFileQuery(c echo.Context) (usage.Query, error) {
+	query, err := usage.ParseQuery(c.QueryParams(), s.Now(), s.zone(c))
+	if err == nil {
+		err = limitTo(scopeOf(c), &query)
+	}
+	return query, err
 }
 
 // limitTo keeps a query of a lead to their teams.
@@ -116,7 +169,10 @@ func usageFilters(q usage.Query, options usage.Options, now time.Time, providerN
 		Models:    []views.Option{{Label: "All models"}},
 		Teams:     []views.Option{{Label: "All teams"}},
 		Keys:      []views.Option{{Label: "All keys"}, {Value: "user", Label: "Own keys"}, {Value: "fallback", Label: "Fallback keys"}},
-		Narrowed:  q.Provider != "" || q.Model != "" || q.TeamID != nil || q.KeySource != "",
+		Learner:   q.Learner,
+		Subs:      []views.Option{{Label: "nothing else"}},
+		Compare:   q.Compare,
+		Narrowed:  q.Narrowed(),
 	}
 	for _, id := range options.Providers {
 		filters.Providers = append(filters.Providers, views.Option{Value: id, Label: providerName(id)})
@@ -127,14 +183,34 @@ func usageFilters(q usage.Query, options usage.Options, now time.Time, providerN
 	for _, team := range options.Teams {
 		filters.Teams = append(filters.Teams, views.Option{Value: team.ID.String(), Label: team.Name})
 	}
+	for _, by := range usage.Dimensions {
+		option := views.Option{Value: string(by), Label: dimensionName(by)}
+		filters.Groups = append(filters.Groups, option)
+		if by != q.Group {
+			filters.Subs = append(filters.Subs, option)
+		}
+	}
+	for _, metric := range usage.Metrics {
+		filters.Metrics = append(filters.Metrics, views.Option{Value: string(metric), Label: metricName(metric)})
+	}
+	for _, bucket := range usage.Buckets {
+		filters.Buckets = append(filters.Buckets, views.Option{Value: string(bucket), Label: string(bucket)})
+	}
 	team := ""
 	if q.TeamID != nil {
 		team = q.TeamID.String()
+	}
+	if q.TemplateID != nil {
+		filters.Template = &views.Option{Value: q.TemplateID.String(), Label: options.Template}
 	}
 	choose(filters.Providers, q.Provider)
 	choose(filters.Models, q.Model)
 	choose(filters.Teams, team)
 	choose(filters.Keys, q.KeySource)
+	choose(filters.Groups, string(q.Group))
+	choose(filters.Subs, string(q.Sub))
+	choose(filters.Metrics, string(q.Metric))
+	choose(filters.Buckets, string(q.Bucket))
 	return filters
 }
 
@@ -144,120 +220,15 @@ func choose(options []views.Option, value string) {
 	}
 }
 
-// usageView writes out a report.
-func usageView(r usage.Report, q usage.Query, providerName func(string) string) views.UsagePage {
-	page := views.UsagePage{
-		Period: views.DayRange(q.From, q.To.Add(-time.Nanosecond).In(q.Zone)),
-		Empty:  r.Totals.Attempts == 0,
-		CSV:    "/usage.csv?" + q.Values().Encode(),
-	}
-	if page.Empty {
-		return page
-	}
-	days, models := series(r)
-	swatches := views.Swatches(models)
-	page.Cost, page.Tokens = views.DailyCost(days, models, swatches), views.DailyTokens(days, models, swatches)
-	page.Figures = keyFigures(r.Totals)
-	if r.Totals.Unpriced > 0 {
-		page.Unpriced = views.Count(r.Totals.Unpriced)
-	}
-	costs := make([]*decimal.Decimal, 0, len(r.Models)+1)
-	for _, m := range r.Models {
-		costs = append(costs, knownCost(m.Sum))
-	}
-	amounts := views.Amounts(append(costs, knownCost(r.Totals.Sum)))
-	for i, m := range r.Models {
-		line := usageLine(m.Sum, m.Latency, amounts[i])
-		line.Model = strings.TrimPrefix(m.Model, m.Provider+"/")
-		line.Provider, line.Swatch = providerName(m.Provider), swatches[m.Model]
-		line.Share, line.ShareBar = views.PercentOf(m.Cost.Decimal(), r.Totals.Cost.Decimal()), m.Share
-		page.Models = append(page.Models, line)
-	}
-	page.Total = usageLine(r.Totals.Sum, r.Totals.Latency, amounts[len(amounts)-1])
-	return page
+func dimensionName(by usage.Dimension) string {
+	return map[usage.Dimension]string{
+		usage.ByProvider: "provider", usage.ByModel: "model", usage.ByTeam: "team", usage.ByKey: "key source", usage.ByTemplate: "template", usage.ByLearner: "learner",
+	}[by]
 }
 
-// knownCost is nil where nothing of the cost is known. That is so, too, where
-// all that is priced are refusals, which cost nothing.
-func knownCost(sum usage.Sum) *decimal.Decimal {
-	cost := sum.Cost.Decimal()
-	if cost.IsZero() && sum.Unpriced > 0 {
-		return nil
-	}
-	return &cost
-}
-
-// series turns the report's days into one line per model, as long as the range.
-func series(r usage.Report) ([]time.Time, []views.ModelDays) {
-	days := make([]time.Time, len(r.Days))
-	models := make([]views.ModelDays, len(r.Models))
-	place := make(map[string]int, len(r.Models))
-	for i, m := range r.Models {
-		place[m.Model] = i
-		models[i] = views.ModelDays{Model: m.Model, Cost: make([]decimal.Decimal, len(r.Days)), Tokens: make([]int64, len(r.Days))}
-	}
-	for i, day := range r.Days {
-		days[i] = day.Start
-		for _, m := range day.Models {
-			models[place[m.Model]].Cost[i] = m.Cost.Decimal()
-			models[place[m.Model]].Tokens[i] = m.Tokens.Total()
-		}
-	}
-	return days, models
-}
-
-func keyFigures(t usage.Totals) []views.KeyFigure {
-	cost := views.KeyFigure{Label: "Cost", Value: "Unknown", Note: "no attempt has a price"}
-	if known := knownCost(t.Sum); known != nil {
-		cost.Value, cost.Exact = views.Money(*known), views.MoneyExact(*known)
-		cost.Note = fallbackNote(t.Sum)
-	}
-	if t.Unpriced > 0 {
-		cost.Badge = views.Count(t.Unpriced) + " unpriced"
-	}
-	tokens := views.KeyFigure{
-		Label: "Tokens", Value: views.CountShort(t.Tokens.Total()), Exact: views.Count(t.Tokens.Total()),
-		Note: views.CountShort(t.Input) + " in, " + views.CountShort(t.Output) + " out",
-	}
-	if t.UnknownUsage > 0 {
-		tokens.Badge = views.Count(t.UnknownUsage) + " unknown"
-	}
-	return []views.KeyFigure{
-		cost,
-		{Label: "Runs", Value: views.Count(t.Runs), Note: plural(t.Attempts, "attempt", "attempts")},
-		tokens,
-		{Label: "Error rate", Value: views.Percent(t.Errors, t.Ended()), Note: plural(t.Errors, "error", "errors")},
-		{Label: "Fallback share", Value: views.Percent(t.Fallback, t.Attempts), Note: "of attempts"},
-		{Label: "Duration P95", Value: p95(t.Latency), Note: "of answered attempts"},
-	}
-}
-
-func fallbackNote(sum usage.Sum) string {
-	return views.Money(sum.FallbackCost.Decimal()) + " on fallback keys"
-}
-
-func usageLine(sum usage.Sum, latency *usage.Latency, amount views.Amount) views.UsageModel {
-	line := views.UsageModel{
-		Attempts: views.Count(sum.Attempts), Errors: views.Count(sum.Errors), ErrorRate: views.Percent(sum.Errors, sum.Ended()),
-		Input: views.Count(sum.Input), Cached: views.Count(sum.CachedInput), Output: views.Count(sum.Output), Reasoning: views.Count(sum.Reasoning),
-		Cost: amount, P95: p95(latency),
-	}
-	if sum.Unpriced > 0 {
-		line.Unpriced = views.Count(sum.Unpriced)
-	}
-	return line
-}
-
-func p95(latency *usage.Latency) string {
-	if latency == nil {
-		return "–"
-	}
-	return views.Milliseconds(latency.P95.Milliseconds())
-}
-
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return views.Count(n) + " " + many
+func metricName(metric usage.Metric) string {
+	return map[usage.Metric]string{
+		usage.Cost: "Cost", usage.TokenCount: "Tokens", usage.Runs: "Runs", usage.Attempts: "Attempts", usage.Errors: "Error rate",
+		usage.Durations: "Duration", usage.FirstToken: "Time to first token", usage.Fallback: "Fallback share",
+	}[metric]
 }

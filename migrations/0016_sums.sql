@@ -19,7 +19,7 @@ create table ops.usage_periods (
 
 create table ops.usage_sums (
   period_id     bigint not null,
-  kind          text not null check (kind in ('model', 'team', 'team_model', 'template', 'learner')),
+  kind          text not null check (kind in ('key', 'provider', 'model', 'team', 'team_model', 'template', 'learner')),
   subject_id    uuid,            -- team, template or learner; null: none
   provider      text not null,   -- of kinds with models, else ''; '*' is any
   model         text not null,   -- '*' is any: how many runs there were, and nothing else

@@ -6,15 +6,25 @@ import "strconv"
 type UsagePage struct {
 	Page
 	Filters  UsageFilters
-	Period   string      // "25 Oct – 23 Nov 2026"
-	Empty    bool        // no attempt in the period passes the filters: nothing below is shown
-	Figures  []KeyFigure // key figures, in the order in which they are shown
-	Unpriced string      // attempts without a price, "3"; "" when there are none
-	Cost     Chart       // DailyCost
-	Tokens   Chart       // DailyTokens
-	Models   []UsageModel
-	Total    UsageModel // the last line; Model, Provider, Swatch and Share are not shown
-	CSV      string     // address of the same figures as CSV, with the same query
+	Period   string // "25 Oct – 23 Nov 2026"
+	Against  string // the period that it is compared with, "25 Sep – 24 Oct 2026"; "" for none
+	Empty    bool   // no attempt in the period passes the filters: nothing below is shown
+	Figures  []UsageFigure
+	Unpriced string // attempts without a price, "3"; "" when there are none
+	Charts   []Chart
+	Table    UsageTable
+	CSV      string // address of the same figures as CSV, of every bucket and group
+	JSON     string // address of the same figures for programs
+
+	Forecast *ForecastCard // of this month, by the same filters; nil: not counted
+	Patterns UsagePatterns
+}
+
+// UsageFigure is a key figure with its change and its runs.
+type UsageFigure struct {
+	KeyFigure
+	Change Change
+	Href   string
 }
 
 // UsageFilters is the form above the page, as it was filled in.
@@ -27,6 +37,13 @@ type UsageFilters struct {
 	Teams     []Option // the first is "All teams" with the value ""; none for leads, who have the TeamSwitch
 	TeamID    string   // the team of the TeamSwitch; "" for all
 	Keys      []Option // whose key paid: "", "user", "fallback"
+	Learner   string   // e-mail address; "" for all
+	Template  *Option  // the one chosen; nil: all
+	Groups    []Option // by what the table tells apart
+	Subs      []Option // and then by what; the first is "" for nothing
+	Metrics   []Option // what the chart shows
+	Buckets   []Option // how it divides time
+	Compare   bool     // with the period before
 	Problem   string   // why the filters could not be used as given; "" when they could
 	Narrowed  bool     // anything but the period is chosen: offer to show all
 	Clear     string   // address that does
@@ -64,11 +81,29 @@ type KeyFigure struct {
 	Badge string // a warning beside the label, "3 unpriced"; may be empty
 }
 
-// UsageModel is one line of the table by model. Everything is written out.
-type UsageModel struct {
-	Model     string // "gpt-5-mini"
+// UsageTable is what each group did. Everything is written out.
+type UsageTable struct {
+	By         string   // "model": "By model"
+	Head       string   // "Model"
+	Providers  bool     // there is a column of providers
+	Durations  []string // heads of the percentiles: "P95"
+	Rows       []UsageRow
+	Total      UsageRow // the last line; Swatch and Share are not shown
+	Note       string   // what is special about these figures; may be empty
+	Cut        string   // "The 100 largest of 1,240 are shown …"; "" when all are
+	HasUnknown bool     // there are attempts without a price
+}
+
+// UsageRow is one line of the table.
+type UsageRow struct {
+	Name      string // "gpt-5-mini"
+	Title     string // in full
+	Href      string // its runs; "" where no filter finds them
 	Provider  string // "OpenAI"
-	Swatch    int    // colour in the charts: Swatches of the full name
+	Swatch    int    // colour in the charts; 0 for those that are in "Other"
+	Sub       bool   // part of the group above
+	Rest      bool   // several that are too small for a line each
+	Runs      string
 	Attempts  string
 	Errors    string
 	ErrorRate string // shown on hover
@@ -80,10 +115,11 @@ type UsageModel struct {
 	Unpriced  string  // attempts without a price, "2"; "" when there are none
 	Share     string  // of the period's cost
 	ShareBar  float64 // the same from 0 to 1
-	P95       string  // 95th percentile of the duration
+	Fallback  string  // share of the attempts that fallback keys paid
+	Durations []string
 }
 
 // shareWidth is the width of a share's bar in its 48 units.
-func (m UsageModel) shareWidth() string {
-	return strconv.FormatFloat(min(max(m.ShareBar, 0), 1)*48, 'f', 1, 64)
+func (r UsageRow) shareWidth() string {
+	return strconv.FormatFloat(min(max(r.ShareBar, 0), 1)*48, 'f', 1, 64)
 }

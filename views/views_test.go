@@ -13,7 +13,6 @@ import (
 
 	"github.com/a-h/templ"
 	"github.com/google/go-cmp/cmp"
-	"github.com/shopspring/decimal"
 )
 
 var update = flag.Bool("update", false, "write testdata anew from what is rendered now")
@@ -69,7 +68,8 @@ func TestNamesFromOutsideAreOnlyText(t *testing.T) {
 	evil := `</script><script>alert("x")</script><img src=x onerror=alert(1)>`
 	models := []ModelDays{modelDays(evil, [3]string{"1", "2", "3"}, [3]int64{1, 2, 3})}
 	usage := usagePage(models)
-	usage.Models[0].Model = evil
+	usage.Table.Rows[0].Name, usage.Table.Rows[0].Title, usage.Table.Rows[0].Href, usage.Filters.Learner = evil, evil, evil, evil
+	usage.Filters.Template = &Option{Value: evil, Label: evil}
 	usage.Filters.Models = []Option{{Value: evil, Label: evil}}
 	playground := playgroundPage()
 	playground.Prompt, playground.Other = evil, evil
@@ -322,6 +322,7 @@ func pages() map[string]templ.Component {
 		"usage":              Usage(usagePage(models)),
 		"usage-fragment":     UsageContent(usagePage(models)),
 		"usage-many":         Usage(usagePage(tenModels())),
+		"usage-divided":      Usage(dividedUsagePage()),
 		"usage-empty":        Usage(empty),
 		"usage-refused":      Usage(refused),
 		"playground":         Playground(playgroundPage()),
@@ -363,43 +364,6 @@ func page(title, path string) Page {
 		Operator: &Operator{Name: "Marta Lindqvist", Email: "marta@example.org", Role: "admin", Zone: "Europe/Berlin"},
 		Assets:   func(name string) string { return "/static/" + name },
 	}
-}
-
-func usagePage(models []ModelDays) UsagePage {
-	swatches := Swatches(models)
-	costs := []*decimal.Decimal{nil}
-	for _, m := range models {
-		cost := sum(m.Cost)
-		costs = append(costs, &cost)
-	}
-	total := usd("1.25079")
-	costs[0] = &total
-	amounts := Amounts(costs)
-	p := UsagePage{
-		Page: page("AI Usage", "/usage"), Period: "21 – 23 Nov 2026", Unpriced: "2", CSV: "/usage.csv?range=7d&model=a%2Fb",
-		Filters: UsageFilters{
-			Ranges: UsageRanges("7d"), From: "2026-11-21", To: "2026-11-23", Today: "2026-11-23",
-			Providers: []Option{{"", "All providers", false}, {"openai", "OpenAI", true}},
-			Models:    []Option{{"", "All models", true}, {"openai/gpt-5-mini", "openai/gpt-5-mini", false}},
-			Teams:     []Option{{"", "All teams", true}},
-		},
-		Figures: []KeyFigure{
-			{Label: "Cost", Value: "$1.25", Exact: "$1.25079", Note: "$0.25 per run", Badge: "2 unpriced"},
-			{Label: "Runs", Value: "5"},
-		},
-		Cost:   DailyCost(threeDays(), models, swatches),
-		Tokens: DailyTokens(threeDays(), models, swatches),
-		Total:  UsageModel{Attempts: "12", Errors: "1", Input: "60,000", Cached: "1,000", Output: "34,424", Reasoning: "800", Cost: amounts[0], Unpriced: "2", P95: "2.30 s"},
-	}
-	for i, m := range models {
-		p.Models = append(p.Models, UsageModel{
-			Model: m.Model, Provider: "Provider", Swatch: swatches[m.Model], Attempts: "6", Errors: "1", ErrorRate: "16.7%",
-			Input: "30,000", Cached: "500", Output: "17,212", Reasoning: "400", Cost: amounts[i+1], Share: "50.0%", ShareBar: 0.5, P95: "1.83 s",
-		})
-	}
-	last := &p.Models[len(p.Models)-1]
-	last.Cost, last.Unpriced, last.Share, last.ShareBar = Amount{}, "2", "–", 0
-	return p
 }
 
 func budgetsPage() BudgetsPage {

@@ -277,7 +277,7 @@ func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time)
 			todo, all = append(todo, days...), all && end
 		}
 	}
-	return todo, all, nil
+	return todo, all || len(todo) == 0, nil
 }
 
 // done are the periods that are summed.

@@ -118,6 +118,8 @@ var kinds = []struct {
 		`null, provider, '*', coalesce(key_source, '')`, `null, provider, '*', '*'`,
 		`null, '*', '*', coalesce(key_source, '')`, `null, '*', '*', '*'`,
 	}},
+	{Key, `null, '', '', coalesce(key_source, '')`, []string{`null, '', '', '*'`}},
+	{Provider, `null, provider, '', coalesce(key_source, '')`, []string{`null, provider, '', '*'`}},
 	{Team, `team_id, '', '', coalesce(key_source, '')`, []string{`team_id, '', '', '*'`}},
 	{TeamModel, `team_id, provider, model, coalesce(key_source, '')`, []string{`team_id, provider, '*', '*'`}},
 	{Template, `template_id, '', '', coalesce(key_source, '')`, []string{`template_id, '', '', '*'`}},

@@ -35,11 +35,13 @@ const latencies = `ops.pack_durations(array_agg(duration_ms) filter (where statu
 // Kind is by what sums are told apart, besides whose key paid.
 type Kind string
 
-// The kinds. Sums of kinds with models tell providers apart, too. Runs of several
-// models are counted on their own: model '*' with a provider or '*', key source
-// '*' with or without; the other columns of such sums are 0. Those of team_model
-// are there for a team's providers only.
+// The kinds. Sums of kinds with models tell providers apart, too. Runs do not add
+// up, so those of several models or key sources are counted on their own: with '*'
+// in place of the model, provider or key source. The other columns of such sums are 0.
+// Those of team_model are there for a team's providers only.
 const (
+	Key       Kind = "key" // and by nothing else
+	Provider  Kind = "provider"
 	Model     Kind = "model"
 	Team      Kind = "team"
 	TeamModel Kind = "team_model"
@@ -64,7 +66,7 @@ const (
 // rows there are none.
 func (l Level) has(kind Kind) bool {
 	switch kind {
-	case Model:
+	case Key, Provider, Model:
 		return true
 	case Team, Template:
 		return l >= quarterDay
@@ -107,11 +109,19 @@ func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
 		`select $1, 'model', null, coalesce(provider, '*'), '*', case grouping(key_source) when 1 then '*' else coalesce(key_source, '') end` + counted +
 			`group by grouping sets ((), (provider), (key_source), (provider, key_source)) having count(*) > 0`,
 	}
-	for kind, column := range map[Kind]string{Team: "team_id", Template: "template_id", Learner: "user_id"} {
-		if p.level.has(kind) {
+	for _, by := range []struct {
+		kind    Kind
+		columns string // subject and provider
+		group   string
+	}{
+		{Key, `null, ''`, ``}, {Provider, `null, provider`, `provider, `},
+		{Team, `team_id, ''`, `team_id, `}, {Template, `template_id, ''`, `template_id, `}, {Learner, `user_id, ''`, `user_id, `},
+	} {
+		if p.level.has(by.kind) {
+			these := `select $1, '` + string(by.kind) + `', ` + by.columns + `, '', `
 			parts = append(parts,
-				`select $1, '`+string(kind)+`', `+column+`, '', '', coalesce(key_source, '')`+all+`group by `+column+`, key_source`,
-				`select $1, '`+string(kind)+`', `+column+`, '', '', '*'`+counted+`group by `+column)
+				these+`coalesce(key_source, '')`+all+`group by `+by.group+`key_source`,
+				these+`'*'`+counted+`group by grouping sets ((`+strings.TrimSuffix(by.group, ", ")+`)) having count(*) > 0`)
 		}
 	}
 	if p.level.has(TeamModel) {

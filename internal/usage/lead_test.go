@@ -67,8 +67,8 @@ func TestReportOfALead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkSums(t, report)
-			checkAgainstRows(t, db, report, tt.where+" and created_at >= '2026-10-01'", "UTC")
+			checkSums(t, q, report)
+			checkAgainstRows(t, db, q, report, tt.where+" and created_at >= '2026-10-01'")
 
 			options, err := store.Options(t.Context(), q)
 			if err != nil {

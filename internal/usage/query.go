@@ -3,6 +3,7 @@
 package usage
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -301,4 +302,30 @@ func (p *parser) id(field string) *uuid.UUID {
 		return nil
 	}
 	return &id
+}
+
+// withDefaults fills in what the zero value leaves open.
+func (q Query) withDefaults() Query {
+	q.Group, q.Metric, q.Bucket = cmp.Or(q.Group, ByModel), cmp.Or(q.Metric, Cost), cmp.Or(q.Bucket, Days)
+	return q
+}
+
+// columns are what has to be counted of every bucket and group for a metric.
+func (m Metric) columns() []string {
+	switch m {
+	case TokenCount:
+		return []string{"input", "cached_input", "cache_write", "output", "reasoning", "unknown_usage"}
+	case Runs:
+		return []string{"runs"}
+	case Errors:
+		return []string{"attempts", "running", "errors"}
+	case Fallback:
+		return []string{"attempts", "fallback"}
+	case Attempts:
+		return []string{"attempts"}
+	case Cost:
+		return []string{"cost", "attempts", "running", "unpriced"}
+	default:
+		return []string{}
+	}
 }

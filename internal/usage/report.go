@@ -9,45 +9,66 @@ import (
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
-// Report is the answer to a Query. All of it was counted at the same moment,
-// and sums are exact: Totals, the Days and the Models each add up to the same.
+// Report is the answer to a Query. All of it was counted at the same moment, and
+// sums are exact: Groups and Others add up to Totals, and so do Points. Runs are
+// the exception: one that asks several models is one run of each.
 type Report struct {
 	Totals Totals
-	Days   []Day      // every day of the range, oldest first, also those without attempts
-	Models []ModelRow // dearest first
+	Points []Point  // every bucket, oldest first, also those without attempts
+	Groups []Group  // the largest by the metric first, MostGroups at most
+	Others *Group   // all that are not in Groups
+	Before *Earlier // if the query compares
 }
 
-// Totals are the figures of the whole range.
+const (
+	// MostGroups is how many Groups a Report has, MostDivided how many if they are divided
+	// further, and MostSubs into how many each of them.
+	MostGroups  = 100
+	MostDivided = 25
+	MostSubs    = 10
+
+	// MostLines is how many Groups have Points of their own.
+	MostLines = 8
+)
+
+// Totals are figures of some time.
 type Totals struct {
 	Sum
-	Runs    int64
-	Latency *Latency // nil: no attempt was ok
+	Runs       int64
+	Latency    *Latency // nil: no attempt was ok, or it was not asked for
+	FirstToken *Latency // likewise
 }
 
-// ModelRow is what one model did in the whole range.
-type ModelRow struct {
-	Provider string
-	Model    string   // as requested: "openai/gpt-5-mini"
-	Sum               // a run asks a model once: as many attempts as runs
-	Share    float64  // of the totals' cost, 0 to 1
-	Latency  *Latency // nil: no attempt was ok
+// Point is what happened in one bucket of time.
+type Point struct {
+	Start, End time.Time // in the query's zone
+	Totals               // Latency and FirstToken if they are the metric
 }
 
-// Day is one day.
-type Day struct {
-	Start, End time.Time // in the query's zone; 23, 24 or 25 hours
+// Group is what attempts did that have one value of a dimension.
+type Group struct {
+	ID     string // of the dimension: a name, an account's id …; "": none, and of Others
+	Name   string
+	Filter string // how the URL filters by it; "": it cannot
+	Totals
+	RunsUnknown bool   // Runs is not known: those of several groups do not add up
+	Count       int    // of Others: how many groups it is
+	Points      []Sums // like Report.Points, of the first MostLines groups, unless the metric is one of durations
+	Subs        []Group
+	OtherSubs   *Group
+}
+
+// Sums are the figures of which a Group's Points are made: those of the metric.
+type Sums struct {
 	Sum
-	Models []ModelSum // those with attempts, in the order of Report.Models
+	Runs int64
 }
 
-// Date returns the day like 2026-10-31.
-func (d Day) Date() string { return d.Start.Format(time.DateOnly) }
-
-// ModelSum is what one model did on one day.
-type ModelSum struct {
-	Provider string
-	Model    string
-	Sum
+// Earlier is as much time just before, divided likewise.
+type Earlier struct {
+	From, To time.Time
+	Totals   Totals
+	Points   []Point // as many as Report.Points
 }
 
 // Sum adds up attempts.
@@ -130,103 +151,199 @@ func costRatio(part, whole price.USD) float64 {
 	return part.Decimal().Div(whole.Decimal()).InexactFloat64()
 }
 
-// row is what one model did in a part of a day with keys of one source.
-type row struct {
-	Day       int // from 1
-	Provider  string
-	Model     string
-	KeySource string
+func (s *Sum) sub(o Sum) {
+	s.Attempts -= o.Attempts
+	s.Running -= o.Running
+	s.Errors -= o.Errors
+	s.Cancelled -= o.Cancelled
+	s.Fallback -= o.Fallback
+	s.Input -= o.Input
+	s.CachedInput -= o.CachedInput
+	s.CacheWrite -= o.CacheWrite
+	s.Output -= o.Output
+	s.Reasoning -= o.Reasoning
+	s.UnknownUsage -= o.UnknownUsage
+	s.Cost = s.Cost.Sub(o.Cost)
+	s.FallbackCost = s.FallbackCost.Sub(o.FallbackCost)
+	s.Unpriced -= o.Unpriced
+}
+
+// addsUp says whether runs of the groups of a dimension add up: all attempts of a
+// run are of the same team, template and learner.
+func (d Dimension) addsUp() bool { return d == ByTeam || d == ByTemplate || d == ByLearner }
+
+// weight orders groups: the larger, the earlier.
+func (m Metric) weight(t Totals) int64 {
+	switch m {
+	case TokenCount:
+		return t.Tokens.Total()
+	case Runs:
+		return t.Runs
+	case Errors:
+		return t.Errors
+	case Fallback:
+		return t.Fallback
+	case Cost:
+		return 0 // money is compared first of all the rest
+	default:
+		return t.Attempts
+	}
+}
+
+func (m Metric) compare(a, b Group) int {
+	return cmp.Or(
+		cmp.Compare(m.weight(b.Totals), m.weight(a.Totals)),
+		b.Cost.Cmp(a.Cost),
+		cmp.Compare(b.Attempts, a.Attempts),
+		cmp.Compare(a.ID, b.ID),
+	)
+}
+
+// key is the place of a cell in a set.
+type key struct {
+	bucket     int32 // from 1
+	group, sub string
+}
+
+// Cell is what was counted in one place, from sums or from rows.
+type Cell struct {
+	Bucket    int32
+	Grp, Sub  string
 	Runs      int64
 	Attempts  int64
 	Running   int64
 	Errors    int64
 	Cancelled int64
+	Fallback  int64
 	Tokens
 	UnknownUsage int64
 	Cost         price.USD
+	FallbackCost price.USD
 	Unpriced     int64
-	Latency      []byte  // packed; see rollup.Histogram
+	Latency      []byte // packed; see rollup.Histogram
+	FirstToken   []byte
 	Durations    []int32 // ms; of the attempts that were ok, where they are not packed
+	FirstTokens  []int32
 }
 
-func (r row) sum() Sum {
-	sum := Sum{
-		Attempts: r.Attempts, Running: r.Running, Errors: r.Errors, Cancelled: r.Cancelled, Tokens: r.Tokens, UnknownUsage: r.UnknownUsage,
-		Cost: r.Cost, Unpriced: r.Unpriced,
-	}
-	if r.KeySource == "fallback" {
-		sum.Fallback, sum.FallbackCost = r.Attempts, r.Cost
-	}
-	return sum
+// tally adds cells up.
+type tally struct {
+	Sum
+	runs           int64
+	latency, first *rollup.Histogram
 }
 
-// newReport puts rows together; boundaries are those of Query.
-func newReport(boundaries []time.Time, rows []row, runs int64) Report {
-	r := Report{Days: make([]Day, len(boundaries)-1)}
-	r.Totals.Runs = runs
-	for i := range r.Days {
-		r.Days[i].Start, r.Days[i].End = boundaries[i], boundaries[i+1]
-	}
-	place := map[[2]string]int{} // of a provider's model in r.Models
-	var latencies []*rollup.Histogram
-	onDay := map[modelDay]int{} // its place in the day's Models
-	for _, row := range rows {
-		name := [2]string{row.Provider, row.Model}
-		at, ok := place[name]
-		if !ok {
-			at = len(r.Models)
-			place[name] = at
-			r.Models = append(r.Models, ModelRow{Provider: row.Provider, Model: row.Model})
-			latencies = append(latencies, &rollup.Histogram{})
-		}
-		sum := row.sum()
-		r.Models[at].add(sum)
-		latencies[at].Add(row.Latency)
-		latencies[at].AddDurations(row.Durations)
-		day := &r.Days[row.Day-1]
-		day.add(sum)
-		in, ok := onDay[modelDay{row.Day, at}]
-		if !ok {
-			in = len(day.Models)
-			onDay[modelDay{row.Day, at}] = in
-			day.Models = append(day.Models, ModelSum{Provider: row.Provider, Model: row.Model})
-		}
-		day.Models[in].add(sum)
-	}
-	var all rollup.Histogram
-	for at := range r.Models {
-		r.Models[at].Latency = latencyOf(latencies[at])
-		r.Totals.add(r.Models[at].Sum)
-		all.Merge(latencies[at])
-	}
-	r.Totals.Latency = latencyOf(&all)
-
-	slices.SortFunc(r.Models, func(a, b ModelRow) int {
-		return cmp.Or(
-			b.Cost.Cmp(a.Cost),
-			cmp.Compare(b.Attempts, a.Attempts),
-			cmp.Compare(a.Model, b.Model),
-			cmp.Compare(a.Provider, b.Provider),
-		)
+func (t *tally) add(c Cell) {
+	t.runs += c.Runs
+	t.Sum.add(Sum{
+		Attempts: c.Attempts, Running: c.Running, Errors: c.Errors, Cancelled: c.Cancelled, Fallback: c.Fallback, Tokens: c.Tokens,
+		UnknownUsage: c.UnknownUsage, Cost: c.Cost, FallbackCost: c.FallbackCost, Unpriced: c.Unpriced,
 	})
-	for i, m := range r.Models {
-		r.Models[i].Share = costRatio(m.Cost, r.Totals.Cost)
-		place[[2]string{m.Provider, m.Model}] = i
-	}
-	for _, day := range r.Days {
-		slices.SortFunc(day.Models, func(a, b ModelSum) int {
-			return place[[2]string{a.Provider, a.Model}] - place[[2]string{b.Provider, b.Model}]
-		})
-	}
-	return r
+	t.latency = addDurations(t.latency, c.Latency, c.Durations)
+	t.first = addDurations(t.first, c.FirstToken, c.FirstTokens)
 }
 
-// modelDay is a model, by its place in Report.Models, on a day.
-type modelDay struct{ day, model int }
+func addDurations(h *rollup.Histogram, packed []byte, durations []int32) *rollup.Histogram {
+	if len(packed)+len(durations) == 0 {
+		return h
+	}
+	if h == nil {
+		h = &rollup.Histogram{}
+	}
+	h.Add(packed)
+	h.AddDurations(durations)
+	return h
+}
+
+func (t *tally) totals() Totals {
+	if t == nil {
+		return Totals{}
+	}
+	return Totals{Sum: t.Sum, Runs: t.runs, Latency: latencyOf(t.latency), FirstToken: latencyOf(t.first)}
+}
 
 func latencyOf(h *rollup.Histogram) *Latency {
-	if h.Total() == 0 {
+	if h == nil || h.Total() == 0 {
 		return nil
 	}
 	return &Latency{h.Percentile(50), h.Percentile(95), h.Percentile(99)}
+}
+
+// tallies are the cells of a set.
+type tallies map[key]*tally
+
+func (all tallies) add(of set, c Cell) {
+	k := key{bucket: 1}
+	if of.bucket {
+		k.bucket = c.Bucket
+	}
+	if of.group {
+		k.group = c.Grp
+	}
+	if of.sub {
+		k.sub = c.Sub
+	}
+	t := all[k]
+	if t == nil {
+		t = &tally{}
+		all[k] = t
+	}
+	t.add(c)
+}
+
+// points are the buckets between boundaries, counted or not.
+func (all tallies) points(boundaries []time.Time) []Point {
+	points := make([]Point, len(boundaries)-1)
+	for i := range points {
+		points[i] = Point{boundaries[i], boundaries[i+1], all[key{bucket: int32(i + 1)}].totals()}
+	}
+	return points
+}
+
+// groups are the cells of a dimension, the largest first.
+func (all tallies) groups(metric Metric) []Group {
+	groups := make([]Group, 0, len(all))
+	for k, t := range all {
+		if t.Attempts > 0 {
+			groups = append(groups, Group{ID: k.group + k.sub, Totals: t.totals()})
+		}
+	}
+	slices.SortFunc(groups, metric.compare)
+	return groups
+}
+
+// cut keeps the first groups; the rest is what they leave of the whole.
+func cut(groups []Group, most int, whole Totals, by Dimension) ([]Group, *Group) {
+	if len(groups) <= most {
+		return groups, nil
+	}
+	rest := Group{Count: len(groups) - most, Totals: Totals{Sum: whole.Sum, Runs: whole.Runs}, RunsUnknown: !by.addsUp()}
+	for _, g := range groups[:most] {
+		rest.Sum.sub(g.Sum)
+		rest.Runs -= g.Runs
+	}
+	if rest.RunsUnknown {
+		rest.Runs = 0
+	}
+	return groups[:most], &rest
+}
+
+// of are the cells of one group.
+func (all tallies) of(group string) tallies {
+	some := tallies{}
+	for k, t := range all {
+		if k.group == group {
+			some[key{bucket: k.bucket, sub: k.sub}] = t
+		}
+	}
+	return some
+}
+
+// KnownCost is nil where nothing of the cost is known. That is so, too, where all
+// that is priced are refusals, which cost nothing.
+func (s Sum) KnownCost() *price.USD {
+	if s.Cost.IsZero() && s.Unpriced > 0 {
+		return nil
+	}
+	return &s.Cost
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,25 +18,33 @@ import (
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
-// Store reads prompt_attempts and the sums that are kept of it, and gives up rather than take the database away
-// from the run endpoint.
+// Store reads prompt_attempts and the sums that are kept of it, and gives up rather
+// than take the database away from the run endpoint.
 type Store struct {
 	reader postgres.Reader
+	all    postgres.Reader // of what that which was found is called, and no policy lets a learner see
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader} }
+func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader} }
 
 // As returns a Store that sees what row-level security lets the learner see.
-func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID)} }
+func (s *Store) As(learnerID uuid.UUID) *Store { return &Store{s.reader.As(learnerID), s.all} }
 
 // Report counts the attempts of a query. fault.Unavailable: there are too many
 // to count in time, or the database is away.
 func (s *Store) Report(ctx context.Context, q Query) (report Report, err error) {
-	err = s.read(ctx, func(tx pgx.Tx) error {
-		report, err = s.report(ctx, tx, q, q.boundaries())
-		return err
-	})
+	q = q.withDefaults()
+	learner, err := s.learner(ctx, q.Learner)
+	if err == nil {
+		err = s.read(ctx, func(tx pgx.Tx) error {
+			report, err = s.report(ctx, tx, source{q, learner})
+			return err
+		})
+	}
+	if err == nil {
+		err = s.name(ctx, q, &report)
+	}
 	if err != nil {
 		return Report{}, fmt.Errorf("count usage: %w", err)
 	}
@@ -50,11 +59,17 @@ type Span struct{ From, To time.Time }
 func (s *Store) Totals(ctx context.Context, zone *time.Location, spans ...Span) (totals []Totals, err error) {
 	err = s.read(ctx, func(tx pgx.Tx) error {
 		for _, span := range spans {
-			report, err := s.report(ctx, tx, Query{From: span.From, To: span.To, Zone: zone}, []time.Time{span.From, span.To})
+			q := Query{From: span.From, To: span.To, Zone: zone}.withDefaults()
+			known, err := s.known(ctx, tx, q, span.From)
 			if err != nil {
 				return err
 			}
-			totals = append(totals, report.Totals)
+			c := newCount(source{q: q}, known, []time.Time{span.From, span.To})
+			c.ask(set{}, nil, nil, true)
+			if err := c.send(ctx, tx); err != nil {
+				return err
+			}
+			totals = append(totals, c.found[set{}][key{bucket: 1}].totals())
 		}
 		return nil
 	})
@@ -64,87 +79,113 @@ func (s *Store) Totals(ctx context.Context, zone *time.Location, spans ...Span) 
 	return totals, nil
 }
 
-func (s *Store) report(ctx context.Context, tx pgx.Tx, q Query, boundaries []time.Time) (Report, error) {
-	plan, err := s.plan(ctx, tx, q, boundaries)
+// learner finds the account that a filter names. For an address that nobody has it
+// is uuid.Nil, which never ran anything: who may not see a learner does not get to
+// know either whether there is one.
+func (s *Store) learner(ctx context.Context, email string) (*uuid.UUID, error) {
+	if email == "" {
+		return nil, nil
+	}
+	var id uuid.UUID
+	err := s.all.Read(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `select id from auth.users where lower(email) = lower($1)`, email).Scan(&id)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	return &id, err
+}
+
+// known are the sums that hold from an instant to the end of a query. They are
+// closed to learners, and of the teams of a lead there are few rows, which have an
+// index.
+func (s *Store) known(ctx context.Context, tx pgx.Tx, q Query, from time.Time) (rollup.Known, error) {
+	if s.reader.Learner() != nil || q.TeamIDs != nil {
+		return rollup.Known{}, nil
+	}
+	return rollup.Read(ctx, tx, q.Zone, from, q.To)
+}
+
+// report counts in two steps: first what is needed to know which groups are the
+// largest, then what is shown of those.
+func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, error) {
+	q, boundaries := src.q, src.q.boundaries()
+	before, from := source{q.Previous(), src.learner}, q.From
+	if q.Compare {
+		from = before.q.From
+	}
+	known, err := s.known(ctx, tx, q, from)
 	if err != nil {
 		return Report{}, err
 	}
-	var rows []row
-	var runs int64
-	var batch pgx.Batch
-	take := func(found pgx.Rows) error {
-		some, err := pgx.CollectRows(found, pgx.RowToStructByName[row])
-		rows = append(rows, some...)
-		return err
+	byDuration := q.Metric == Durations || q.Metric == FirstToken
+	whole, groups, points := set{}, set{group: true}, set{bucket: true}
+	lines, subs := set{bucket: true, group: true}, set{group: true, sub: true}
+
+	first := newCount(src, known, boundaries)
+	first.ask(whole, nil, nil, true)
+	first.ask(groups, nil, nil, false)
+	first.ask(points, q.Metric.columns(), nil, byDuration)
+	if !byDuration {
+		first.askRows(lines)
 	}
-	count := func(row pgx.Row) error {
-		var some int64
-		err := row.Scan(&some)
-		runs += some
-		return err
+	if q.Sub != "" {
+		first.askRows(subs)
 	}
-	queueSums(&batch, q, plan, boundaries, take, count)
-	for i := range plan.From {
-		queueRows(&batch, q, plan.From[i], plan.To[i], boundaries, take, count)
-	}
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := first.send(ctx, tx); err != nil {
 		return Report{}, err
 	}
-	return newReport(boundaries, rows, runs), nil
-}
-
-// plan says what is read from sums. They are closed to learners, and there are
-// none by team and model: a team's rows are few and have an index.
-func (s *Store) plan(ctx context.Context, tx pgx.Tx, q Query, boundaries []time.Time) (rollup.Plan, error) {
-	if s.reader.Learner() != nil || q.TeamID != nil || q.TeamIDs != nil {
-		return rollup.Rows(q.From, q.To), nil
+	r := Report{Totals: first.found[whole][key{bucket: 1}].totals(), Points: first.found[points].points(boundaries)}
+	most := MostGroups
+	if q.Sub != "" {
+		most = MostDivided
 	}
-	return rollup.NewPlan(ctx, tx, q.Zone, boundaries)
-}
+	r.Groups, r.Others = cut(first.found[groups].groups(q.Metric), most, r.Totals, q.Group)
 
-// queueSums asks for the sums of a plan, and for how many runs they are of: runs of
-// several providers or key sources are summed on their own.
-func queueSums(batch *pgx.Batch, q Query, plan rollup.Plan, boundaries []time.Time, take func(pgx.Rows) error, count func(pgx.Row) error) {
-	if len(plan.Days)+len(plan.Slots) == 0 {
-		return
+	ids := make([]string, len(r.Groups))
+	for i, g := range r.Groups {
+		ids[i] = g.ID
 	}
-	batch.Queue(`
-		select width_bucket(starts_at, $1::timestamptz[]) as day, provider, model, key_source, `+rollup.SumColumns+`,
-		       latency, null::integer[] as durations
-		from ops.usage_sums
-		where kind = 'model' and (zone = $2 and starts_at = any ($3) or zone = '' and starts_at = any ($4))
-		  and ($5 = '' or provider = $5) and ($6 = '' or model = $6) and ($7 = '' or key_source = $7)`,
-		boundaries, plan.Zone, plan.Days, plan.Slots, q.Provider, q.Model, q.KeySource).Query(take)
-	batch.Queue(`
-		select coalesce(sum(runs), 0)::bigint
-		from ops.usage_sums
-		where (zone = $1 and starts_at = any ($2) or zone = '' and starts_at = any ($3))
-		  and case when $5 = '' then kind = 'run' and provider = coalesce(nullif($4, ''), '*') and key_source = coalesce(nullif($6, ''), '*')
-		           else kind = 'model' and model = $5 and ($4 = '' or provider = $4) and ($6 = '' or key_source = $6) end`,
-		plan.Zone, plan.Days, plan.Slots, q.Provider, q.Model, q.KeySource).QueryRow(count)
-}
-
-// queueRows asks for the same of the rows of a span. The days are told apart by
-// their boundaries and not by Postgres's own knowledge of the zone, which may be of
-// another year than ours.
-func queueRows(batch *pgx.Batch, q Query, from, to time.Time, boundaries []time.Time, take func(pgx.Rows) error, count func(pgx.Row) error) {
-	const attempts = `
-		from public.prompt_attempts
-		where created_at >= $1 and created_at < $2
-		  and ($3 = '' or provider = $3)
-		  and ($4 = '' or model = $4)
-		  and ($5::uuid is null or team_id = $5)
-		  and ($6 = '' or key_source = $6)
-		  and ($7::uuid[] is null or team_id = any ($7))`
-	batch.Queue(`
-		select width_bucket(created_at, $8::timestamptz[]) as day, provider, model, coalesce(key_source, '') as key_source, `+rollup.Sums+`,
-		       null::bytea as latency,
-		       array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations
-		`+attempts+`
-		group by day, provider, model, key_source`,
-		from, to, q.Provider, q.Model, q.TeamID, q.KeySource, q.TeamIDs, boundaries).Query(take)
-	batch.Queue(`select count(distinct run_id) `+attempts,
-		from, to, q.Provider, q.Model, q.TeamID, q.KeySource, q.TeamIDs).QueryRow(count)
+	top := ids[:min(len(ids), MostLines)]
+	if len(ids) > 0 {
+		first.ask(groups, []string{}, ids, true)
+		if !byDuration {
+			first.ask(lines, q.Metric.columns(), top, false)
+		}
+		if q.Sub != "" {
+			first.ask(subs, nil, ids, false)
+		}
+		if err := first.send(ctx, tx); err != nil {
+			return Report{}, err
+		}
+	}
+	for i := range r.Groups {
+		g := &r.Groups[i]
+		t := first.found[groups][key{1, g.ID, ""}]
+		g.Latency, g.FirstToken = latencyOf(t.latency), latencyOf(t.first)
+		if i < len(top) && !byDuration {
+			g.Points = make([]Sums, len(r.Points))
+			for at := range g.Points {
+				if t := first.found[lines][key{int32(at + 1), g.ID, ""}]; t != nil {
+					g.Points[at] = Sums{t.Sum, t.runs}
+				}
+			}
+		}
+		if q.Sub != "" {
+			g.Subs, g.OtherSubs = cut(first.found[subs].of(g.ID).groups(q.Metric), MostSubs, g.Totals, q.Sub)
+		}
+	}
+	if !q.Compare {
+		return r, nil
+	}
+	earlier := newCount(before, known, q.mirrored())
+	earlier.ask(whole, nil, nil, true)
+	earlier.ask(points, q.Metric.columns(), nil, byDuration)
+	if err := earlier.send(ctx, tx); err != nil {
+		return Report{}, err
+	}
+	r.Before = &Earlier{before.q.From, before.q.To, earlier.found[whole][key{bucket: 1}].totals(), earlier.found[points].points(q.mirrored())}
+	return r, nil
 }
 
 // Options are the values that a query's filters can usefully have.
@@ -152,6 +193,7 @@ type Options struct {
 	Providers []string
 	Models    []string
 	Teams     []Team
+	Template  string // what the chosen one is called
 }
 
 // Team is a team that asked for something.
@@ -172,27 +214,33 @@ func (s *Store) Options(ctx context.Context, q Query) (Options, error) {
 	}
 	var found []option
 	err := s.read(ctx, func(tx pgx.Tx) error {
-		plan, err := s.plan(ctx, tx, q, q.boundaries())
+		known, err := s.known(ctx, tx, q, q.From)
 		if err != nil {
 			return err
 		}
+		models, teams := known.Plan(rollup.Model, []time.Time{q.From, q.To}), known.Plan(rollup.Team, []time.Time{q.From, q.To})
 		var sums string
-		args := []any{q.Provider, q.Model, q.TeamID, q.TeamIDs, plan.From, plan.To}
-		if len(plan.Days)+len(plan.Slots) > 0 { // a learner may not even name the table
+		args := []any{q.Provider, q.Model, q.TeamID, q.TeamIDs, models.From, models.To, teams.From, teams.To}
+		if len(models.Periods) > 0 { // a learner may not even name the table
 			sums = `
 			  union
-			  select distinct provider, model, subject_id
-			  from ops.usage_sums
-			  where kind in ('model', 'team') and (zone = $7 and starts_at = any ($8) or zone = '' and starts_at = any ($9))`
-			args = append(args, plan.Zone, plan.Days, plan.Slots)
+			  select distinct provider, model, null::uuid from ops.usage_sums where period_id = any ($9::bigint[]) and kind = 'model' and model <> '*'
+			  union
+			  select distinct '', '', subject_id from ops.usage_sums where period_id = any ($10::bigint[]) and kind = 'team'`
+			args = append(args, models.Periods, teams.Periods)
 		}
 		found, err = collect[option](ctx, tx, `
 			select used.provider, used.model, used.team_id, coalesce(teams.name, 'Deleted team') as team_name
 			from (
 			  select $1::text as provider, $2::text as model, $3::uuid as team_id
 			  union
-			  select distinct a.provider, a.model, a.team_id
+			  select distinct a.provider, a.model, null::uuid
 			  from unnest($5::timestamptz[], $6::timestamptz[]) as span (from_at, to_at)
+			  join public.prompt_attempts a on a.created_at >= span.from_at and a.created_at < span.to_at
+			  where $4::uuid[] is null or a.team_id = any ($4)
+			  union
+			  select distinct '', '', a.team_id
+			  from unnest($7::timestamptz[], $8::timestamptz[]) as span (from_at, to_at)
 			  join public.prompt_attempts a on a.created_at >= span.from_at and a.created_at < span.to_at
 			  where $4::uuid[] is null or a.team_id = any ($4)`+sums+`
 			) used
@@ -214,6 +262,14 @@ func (s *Store) Options(ctx context.Context, q Query) (Options, error) {
 		if f.TeamID != nil {
 			o.Teams = append(o.Teams, Team{*f.TeamID, f.TeamName})
 		}
+	}
+	if q.TemplateID != nil {
+		seen := &Store{s.reader, s.reader} // whoever asks may have made the id up
+		templates, err := seen.names(ctx, ByTemplate, []string{q.TemplateID.String()})
+		if err != nil {
+			return Options{}, err
+		}
+		o.Template = cmp.Or(templates[q.TemplateID.String()], "Template "+q.TemplateID.String()[:8])
 	}
 	o.Providers = sortedUnique(o.Providers, strings.Compare)
 	o.Models = sortedUnique(o.Models, strings.Compare)

@@ -1,0 +1,295 @@
+package usage
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/promptcademy/promptops/internal/rollup"
+)
+
+// set is by what attempts are told apart for one part of a report.
+type set struct{ bucket, group, sub bool }
+
+// source writes the SQL that counts attempts. learner is the account of q.Learner.
+type source struct {
+	q       Query
+	learner *uuid.UUID
+}
+
+// columns are where a dimension stands in rows of prompt_attempts and in sums.
+func columns(d Dimension) (ofRow, ofSums string) {
+	switch d {
+	case ByProvider:
+		return "provider", "provider"
+	case ByKey:
+		return "coalesce(key_source, '')", "key_source"
+	case ByTeam:
+		return "coalesce(team_id::text, '')", "coalesce(subject_id::text, '')"
+	case ByTemplate:
+		return "coalesce(template_id::text, '')", "coalesce(subject_id::text, '')"
+	case ByLearner:
+		return "coalesce(user_id::text, '')", "coalesce(subject_id::text, '')"
+	default:
+		return "model", "model"
+	}
+}
+
+// dimensions are all that have to be known apart for a set.
+func (s source) dimensions(of set) map[Dimension]bool {
+	return map[Dimension]bool{
+		ByProvider: s.q.Provider != "" || of.has(s.q, ByProvider),
+		ByModel:    s.q.Model != "" || of.has(s.q, ByModel),
+		ByTeam:     s.q.TeamID != nil || of.has(s.q, ByTeam),
+		ByKey:      s.q.KeySource != "" || of.has(s.q, ByKey),
+		ByTemplate: s.q.TemplateID != nil || of.has(s.q, ByTemplate),
+		ByLearner:  s.learner != nil || of.has(s.q, ByLearner),
+	}
+}
+
+func (of set) has(q Query, d Dimension) bool { return of.group && q.Group == d || of.sub && q.Sub == d }
+
+// kind is which sums tell a set apart; "" is none.
+func (s source) kind(of set) rollup.Kind {
+	d := s.dimensions(of)
+	subjects := 0
+	for _, subject := range []Dimension{ByTeam, ByTemplate, ByLearner} {
+		if d[subject] {
+			subjects++
+		}
+	}
+	ofModels := d[ByProvider] || d[ByModel]
+	switch {
+	case subjects == 0 && d[ByModel]:
+		return rollup.Model
+	case subjects == 0 && d[ByProvider]:
+		return rollup.Provider
+	case subjects == 0:
+		return rollup.Key
+	case subjects > 1 || ofModels && (!d[ByTeam] || d[ByKey] && !d[ByModel]):
+		return ""
+	case d[ByTeam] && ofModels:
+		return rollup.TeamModel
+	case d[ByTeam]:
+		return rollup.Team
+	case d[ByTemplate]:
+		return rollup.Template
+	default:
+		return rollup.Learner
+	}
+}
+
+// statement is SQL that grows with its arguments.
+type statement struct {
+	sql  strings.Builder
+	args []any
+}
+
+// add appends SQL in which ? stands for each of the arguments.
+func (st *statement) add(sql string, args ...any) {
+	for _, arg := range args {
+		st.args = append(st.args, arg)
+		sql = strings.Replace(sql, "?", fmt.Sprintf("$%d", len(st.args)), 1)
+	}
+	st.sql.WriteString(sql)
+}
+
+// measures are the columns of cell between its names and the durations. needed limits
+// the work to some of them, the rest is 0; nil is all.
+func measures(runs string, needed []string) string {
+	columns := []struct{ name, sum, kind string }{
+		{"runs", runs, "bigint"}, {"attempts", "sum(attempts)", "bigint"}, {"running", "sum(running)", "bigint"}, {"errors", "sum(errors)", "bigint"},
+		{"cancelled", "sum(cancelled)", "bigint"}, {"fallback", "sum(attempts) filter (where key_source = 'fallback')", "bigint"},
+		{"input", "sum(input)", "bigint"}, {"cached_input", "sum(cached_input)", "bigint"}, {"cache_write", "sum(cache_write)", "bigint"},
+		{"output", "sum(output)", "bigint"}, {"reasoning", "sum(reasoning)", "bigint"}, {"unknown_usage", "sum(unknown_usage)", "bigint"},
+		{"cost", "sum(cost)", "numeric"}, {"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", "numeric"},
+		{"unpriced", "sum(unpriced)", "bigint"},
+	}
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		if needed != nil && !slices.Contains(needed, c.name) {
+			c.sum = "0"
+		}
+		parts[i] = fmt.Sprintf("coalesce(%s, 0)::%s as %s", c.sum, c.kind, c.name)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sums counts a set from the sums of a plan. Only groups in only count; nil is all.
+func (s source) sums(of set, plan rollup.Plan, needed, only []string, durations bool) statement {
+	var st statement
+	d, kind := s.dimensions(of), s.kind(of)
+	name := func(has bool, dimension Dimension) string {
+		if !has {
+			return "''"
+		}
+		_, column := columns(dimension)
+		return column
+	}
+	bucket := "1"
+	if of.bucket {
+		bucket = "p.bucket"
+	}
+	runs, anyKey := "sum(runs)", false
+	if !d[ByKey] && !d[ByModel] {
+		runs, anyKey = "sum(runs) filter (where key_source = '*')", true
+	}
+	// What was summed of teams' models tells runs apart only for any model.
+	teamRuns := kind == rollup.TeamModel && anyKey
+	latency, first := "null::bytea", "null::bytea"
+	if durations {
+		latency, first = "string_agg(latency, ''::bytea)", "string_agg(first_token, ''::bytea)"
+	}
+	st.add(`select ` + bucket + `::int as bucket, ` + name(of.group, s.q.Group) + ` as grp, ` + name(of.sub, s.q.Sub) + ` as sub, ` +
+		measures(runs, needed) + `, ` + latency + ` as latency, ` + first + ` as first_token, null::integer[] as durations, null::integer[] as first_tokens
+		from ops.usage_sums s`)
+	if of.bucket {
+		st.add(` join unnest(?::bigint[], ?::int[]) p (id, bucket) on s.period_id = p.id where`, plan.Periods, plan.Buckets)
+	} else {
+		st.add(` where period_id = any (?::bigint[]) and`, plan.Periods)
+	}
+	st.add(` kind = ?`, string(kind))
+	if !teamRuns {
+		st.add(` and model <> '*'`)
+	}
+	if !anyKey {
+		st.add(` and key_source <> '*'`)
+	}
+	if s.q.Provider != "" {
+		st.add(` and provider = ?`, s.q.Provider)
+	}
+	if s.q.Model != "" {
+		st.add(` and model = ?`, s.q.Model)
+	}
+	if s.q.KeySource != "" {
+		st.add(` and key_source = ?`, s.q.KeySource)
+	}
+	for _, id := range []*uuid.UUID{s.q.TeamID, s.q.TemplateID, s.learner} {
+		if id != nil { // of one kind: there is one at most
+			st.add(` and subject_id = ?`, *id)
+		}
+	}
+	if only != nil && of.group {
+		s.only(&st, only, false)
+	}
+	st.add(` group by 1, 2, 3`)
+	return st
+}
+
+// only limits a statement to some groups.
+func (s source) only(st *statement, groups []string, rows bool) {
+	column := string(s.q.Group)
+	switch s.q.Group {
+	case ByTeam, ByTemplate, ByLearner:
+		var ids []uuid.UUID
+		none := false
+		for _, group := range groups {
+			if id, err := uuid.Parse(group); err == nil {
+				ids = append(ids, id)
+			} else {
+				none = true
+			}
+		}
+		column = "subject_id"
+		if rows {
+			column = map[Dimension]string{ByTeam: "team_id", ByTemplate: "template_id", ByLearner: "user_id"}[s.q.Group]
+		}
+		if none {
+			st.add(` and (`+column+` = any (?::uuid[]) or `+column+` is null)`, ids)
+		} else {
+			st.add(` and `+column+` = any (?::uuid[])`, ids)
+		}
+	default:
+		ofRow, ofSums := columns(s.q.Group)
+		if column = ofSums; rows {
+			column = ofRow
+		}
+		st.add(` and `+column+` = any (?::text[])`, groups)
+	}
+}
+
+// rows counts some sets from the rows of spans of time, which it reads once. The
+// buckets are told apart by their boundaries and not by Postgres's own knowledge of
+// the zone, which may be of another year than ours.
+func (s source) rows(sets []set, from, to []time.Time, boundaries []time.Time, only []string) statement {
+	var st statement
+	group, _ := columns(s.q.Group)
+	sub, _ := columns(s.q.Sub)
+	grouping, told := make([]string, len(sets)), map[string]bool{}
+	for i, of := range sets {
+		var by []string
+		for _, part := range []struct {
+			name string
+			has  bool
+		}{{"bucket", of.bucket}, {"grp", of.group}, {"sub", of.sub}} {
+			if part.has {
+				by, told[part.name] = append(by, part.name), true
+			}
+		}
+		grouping[i] = "(" + strings.Join(by, ", ") + ")"
+	}
+	// What is in no set cannot be asked for.
+	by := func(name, otherwise string) (isTold, column string) {
+		if !told[name] {
+			return "false", otherwise
+		}
+		return "grouping(" + name + ") = 0", "coalesce(" + name + ", " + otherwise + ")"
+	}
+	byBucket, bucket := by("bucket", "1")
+	byGroup, grp := by("grp", "''")
+	bySub, subs := by("sub", "''")
+	sums := strings.NewReplacer("count(*) as attempts,", "count(*) as attempts, count(*) filter (where key_source = 'fallback') as fallback,",
+		"coalesce(sum(cost_usd), 0) as cost,", "coalesce(sum(cost_usd), 0) as cost, coalesce(sum(cost_usd) filter (where key_source = 'fallback'), 0) as fallback_cost,").Replace(rollup.Sums)
+	st.add(`
+		select ` + byBucket + ` as by_bucket, ` + byGroup + ` as by_group, ` + bySub + ` as by_sub,
+		       ` + bucket + `::int as bucket, ` + grp + ` as grp, ` + subs + ` as sub, ` + sums + `,
+		       null::bytea as latency, null::bytea as first_token,
+		       array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations,
+		       array_agg(first_token_ms) filter (where status = 'ok' and first_token_ms is not null) as first_tokens
+		from (`)
+	for i := range from {
+		if i > 0 {
+			st.add(` union all `)
+		}
+		st.add(`
+		  select width_bucket(created_at, ?::timestamptz[]) as bucket, `, boundaries)
+		st.add(group + ` as grp, ` + sub + ` as sub, run_id, status, key_source,
+		    input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, duration_ms, first_token_ms
+		  from public.prompt_attempts`)
+		st.add(` where created_at >= ? and created_at < ?`, from[i], to[i])
+		s.filter(&st)
+		if only != nil {
+			s.only(&st, only, true)
+		}
+	}
+	st.add(`) a group by grouping sets (` + strings.Join(grouping, ", ") + `) having count(*) > 0`)
+	return st
+}
+
+// filter narrows down rows to those that pass the filters.
+func (s source) filter(st *statement) {
+	if s.q.Provider != "" {
+		st.add(` and provider = ?`, s.q.Provider)
+	}
+	if s.q.Model != "" {
+		st.add(` and model = ?`, s.q.Model)
+	}
+	if s.q.KeySource != "" {
+		st.add(` and key_source = ?`, s.q.KeySource)
+	}
+	if s.q.TeamID != nil {
+		st.add(` and team_id = ?`, *s.q.TeamID)
+	}
+	if s.q.TemplateID != nil {
+		st.add(` and template_id = ?`, *s.q.TemplateID)
+	}
+	if s.learner != nil {
+		st.add(` and user_id = ?`, *s.learner)
+	}
+	if s.q.TeamIDs != nil {
+		st.add(` and team_id = any (?)`, s.q.TeamIDs)
+	}
+}
