@@ -142,14 +142,20 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 		}
 		return float64(sum.Runs) / max(sum.Hours, 1)
 	}
+	var values []float64
 	most, mostDay, mostClock := 0.0, 0, 0
 	for weekday, hours := range heat {
 		for clock, sum := range hours {
-			if v := value(sum); v > most {
+			v := value(sum)
+			if v > 0 {
+				values = append(values, v)
+			}
+			if v > most {
 				most, mostDay, mostClock = v, weekday, clock
 			}
 		}
 	}
+	scale := views.HourScale(values)
 	write := func(v float64) string {
 		if ofCost {
 			return views.Estimate(v)
@@ -160,7 +166,7 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 		name := views.WeekdayName(weekday)
 		row := views.HourRow{Name: name, Short: name[:3], Href: dayOfWeek(q, weekday)}
 		for clock, sum := range hours {
-			row.Cells = append(row.Cells, hourCell(sum, ofCost, name+", "+views.HourSpan(clock), write(value(sum)), views.HourShade(value(sum), most)))
+			row.Cells = append(row.Cells, hourCell(sum, ofCost, name+", "+views.HourSpan(clock), write(value(sum)), views.HourShade(value(sum), scale)))
 		}
 		view.Days = append(view.Days, row)
 	}
@@ -177,7 +183,11 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 	}
 	view.Summary = "Most on " + views.WeekdayName(mostDay) + "s from " + views.HourSpan(mostClock) + ": " + write(most) + unit
 	for shade := range views.HourShades {
-		view.Legend = append(view.Legend, "up to "+write(most*float64(shade+1)/views.HourShades))
+		upTo := scale * float64(shade+1) / views.HourShades
+		if shade == views.HourShades-1 {
+			upTo = most
+		}
+		view.Legend = append(view.Legend, "up to "+write(upTo))
 	}
 	return view
 }
@@ -246,8 +256,8 @@ func moverLine(m usage.Mover, q usage.Query, name func(usage.Dimension, usage.Gr
 		sign = "−"
 	}
 	line := views.MoverLine{
-		Name: name(q.Group, usage.Group{ID: m.ID, Name: m.Name}), Before: views.Money(m.Before.Decimal()), After: views.Money(m.After.Decimal()),
-		Change: sign + views.Money(change.Abs()), Exact: sign + views.MoneyExact(change.Abs()),
+		Name: name(q.Group, usage.Group{ID: m.ID, Name: m.Name}), Before: views.Estimate(dollars(m.Before)), After: views.Estimate(dollars(m.After)),
+		Change: sign + views.Estimate(change.Abs().InexactFloat64()), Exact: sign + views.MoneyExact(change.Abs()),
 		Percent: views.ChangePercent(dollars(m.Before), dollars(m.After)),
 	}
 	if m.Filter != "" {

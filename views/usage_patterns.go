@@ -3,6 +3,7 @@ package views
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -51,13 +52,23 @@ func WeekdayName(weekday int) string { return weekdays[weekday] }
 // HourSpan writes an hour of the clock: "14 to 15 h".
 func HourSpan(clock int) string { return fmt.Sprintf("%d to %d h", clock, clock+1) }
 
-// HourShade is the shade of a value where the largest is most: even steps, so that
-// twice the shade is twice the value.
-func HourShade(value, most float64) int {
-	if value <= 0 || most <= 0 {
+// HourScale is what the darkest shade stands for: what 95 of 100 cells that have
+// anything do not exceed, so that one wild hour does not pale all others.
+func HourScale(values []float64) float64 {
+	if len(values) == 0 {
 		return 0
 	}
-	return max(1, min(int(math.Ceil(value/most*HourShades-1e-9)), HourShades))
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[(len(sorted)*95+99)/100-1]
+}
+
+// HourShade is the shade of a value on a scale: even steps, so that twice the shade
+// is twice the value, up to the darkest.
+func HourShade(value, scale float64) int {
+	if value <= 0 || scale <= 0 {
+		return 0
+	}
+	return max(1, min(int(math.Ceil(value/scale*HourShades-1e-9)), HourShades))
 }
 
 // UsageMovers is what rose and fell most against as many days before.

@@ -41,6 +41,19 @@ func TestHourShade(t *testing.T) {
 	}
 }
 
+func TestHourScaleLeavesOutTheWildest(t *testing.T) {
+	values := []float64{1000}
+	for range 39 {
+		values = append(values, 2)
+	}
+	if got := HourScale(values); got != 2 {
+		t.Errorf("scale %v, want 2", got)
+	}
+	if HourScale(nil) != 0 || HourScale([]float64{3}) != 3 || HourShade(1000, 2) != HourShades {
+		t.Error("few values or wild ones")
+	}
+}
+
 func TestForecastBarIsWithinItsWidth(t *testing.T) {
 	b := ForecastBarOf(10, 20, 15, 30, 50, 25)
 	if b.Spent >= 0.4 || b.Spent < 0.38 || b.Low >= b.Guess || b.High != 1 || b.Budget != 1 || ForecastBarOf(1, 2, 1, 3, 0, 0) != (ForecastBar{}) {
