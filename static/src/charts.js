@@ -81,6 +81,7 @@ function theme() {
 
 // From the fifth colour on a pattern says the same; where more contrast is asked
 // for, from the second on. The swatches of parts.css have the same ones.
+const plain = { color: "transparent", symbol: "rect", symbolSize: 1, rotation: 0, dashArrayX: [1, 0], dashArrayY: [1, 0] }
 const patterns = {
   2: { dashArrayX: [1, 0], dashArrayY: [2, 4], rotation: Math.PI / 4 },
   3: { symbol: "circle", dashArrayX: [[4, 4], [0, 4, 4, 0]], dashArrayY: [4, 0], symbolSize: 0.7 },
@@ -93,8 +94,8 @@ const patterns = {
 
 function decal(swatch) {
   const strong = contrast.matches || forced.matches
-  if (!patterns[swatch] || (swatch < 5 && !strong)) return "none"
-  return { ...patterns[swatch], color: strong ? "rgba(0, 0, 0, 0.8)" : "rgba(0, 0, 0, 0.3)" }
+  if (!patterns[swatch] || (swatch < 5 && !strong)) return plain
+  return { ...plain, ...patterns[swatch], color: strong ? "rgba(0, 0, 0, 0.8)" : "rgba(0, 0, 0, 0.3)" }
 }
 
 function draw(element) {
@@ -119,7 +120,7 @@ function draw(element) {
     barCategoryGap: options.xAxis?.[0]?.data?.length > 60 ? "0%" : "22%", // many thin bars would shimmer
     ...options,
     series: mark ? [...options.series, markSeries(mark, options)] : options.series,
-    aria: { enabled: true, label: { description: element.getAttribute("aria-label") }, decal: { show: true } },
+    aria: { enabled: true, label: { description: element.getAttribute("aria-label") }, decal: { show: true, decals: [plain] } },
     axisPointer: {
       show: options.tooltip?.trigger === "none",
       type: "shadow",
