@@ -72,10 +72,13 @@ func forecastView(m month, days []usage.DayCost, q usage.Query, daily *price.USD
 	case q.Narrowed():
 		lines[0].label = "With these filters"
 	case budgeted:
-		lines = append(lines, forecastLine{label: "Fallback keys, part of it", f: fallback})
+		lines = append(lines, forecastLine{label: "Of that, on fallback keys", f: fallback})
 	}
 	if budgeted {
-		card.Budgets, card.Against = budgetsPath, "/usage?key=fallback"
+		card.Budgets = budgetsPath
+		if q.KeySource == "" {
+			card.Against = "/usage?key=fallback"
+		}
 		last := &lines[len(lines)-1]
 		last.daily, last.budget = daily, price.NewUSD(daily.Decimal().Mul(decimal.NewFromInt(m.days())))
 	}

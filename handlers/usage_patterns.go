@@ -179,7 +179,7 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 	}
 	unit := " an hour."
 	if !ofCost {
-		unit = " runs an hour."
+		unit = " " + oneOrMore(write(most), "run", "runs") + " an hour."
 	}
 	view.Summary = "Most on " + views.WeekdayName(mostDay) + "s from " + views.HourSpan(mostClock) + ": " + write(most) + unit
 	for shade := range views.HourShades {
@@ -190,6 +190,14 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 		view.Legend = append(view.Legend, "up to "+write(upTo))
 	}
 	return view
+}
+
+// oneOrMore is the word for a number that is written out.
+func oneOrMore(number, one, more string) string {
+	if number == "1" {
+		return one
+	}
+	return more
 }
 
 func hourCell(sum usage.HourSum, ofCost bool, when, average string, shade int) views.HourCell {

@@ -13,7 +13,7 @@ type ForecastCard struct {
 	Lines   []ForecastLine
 	Method  []string // how the guess was made, a paragraph each
 	Budgets string   // address of the page that sets the daily budget; "" where nothing is compared with it
-	Against string   // address of AI Usage with what each day cost against it
+	Against string   // address of AI Usage with what each day cost against it; "" there
 }
 
 // ForecastLine is the forecast of all cost, or of a part of it.

@@ -67,7 +67,7 @@ func forecastCard() ForecastCard {
 		Lines: []ForecastLine{
 			{Label: "All keys", Spent: "$301.23", Exact: "$301.2345", Guess: "$412", Range: "between $388 and $447", Bar: ForecastBarOf(301, 412, 388, 447, 0, 447)},
 			{
-				Label: "Fallback keys, part of it", Spent: "$120.00", Exact: "$120.00", Guess: "$280", Range: "between $250 and $310",
+				Label: "Of that, on fallback keys", Spent: "$120.00", Exact: "$120.00", Guess: "$280", Range: "between $250 and $310",
 				Note: "The daily budget of $10.00 comes to $300.00 in the 30 days of the month; the forecast is 93.3% of that.",
 				Says: "May be over budget", Kind: "warning", Bar: ForecastBarOf(120, 280, 250, 310, 300, 447),
 			},
