@@ -32,6 +32,17 @@ const Sums = `count(distinct run_id) as runs,
 const latencies = `ops.pack_durations(array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null)) as latency,
 	ops.pack_durations(array_agg(first_token_ms) filter (where status = 'ok' and first_token_ms is not null)) as first_token`
 
+// fewLatencies are the same of groups that are small and many, for which calling a
+// function would cost more than it saves: a pair for every duration.
+const fewLatencies = pairs1 + `duration_ms` + pairs2 + `duration_ms` + pairs3 + ` as latency,
+	` + pairs1 + `first_token_ms` + pairs2 + `first_token_ms` + pairs3 + ` as first_token`
+
+const (
+	pairs1 = `string_agg(int2send(floor(ln(greatest(`
+	pairs2 = `, 1)::float8) / ln(1.04::float8))::smallint) || int4send(1), ''::bytea) filter (where status = 'ok' and `
+	pairs3 = ` is not null)`
+)
+
 // Kind is by what sums are told apart, besides whose key paid.
 type Kind string
 
@@ -70,8 +81,6 @@ func (l Level) has(kind Kind) bool {
 		return true
 	case Team, Template:
 		return l >= quarterDay
-	case TeamModel:
-		return l >= day
 	case Hours:
 		return l == day
 	default:
@@ -103,7 +112,7 @@ func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
 		return err
 	}
 	counted := `, count(distinct run_id), ` + strings.Repeat("0, ", strings.Count(SumColumns, ",")) + `null::bytea, null::bytea from attempts `
-	all := `, ` + Sums + `, ` + latencies + ` from attempts `
+	all, allOfFew := `, `+Sums+`, `+latencies+` from attempts `, `, `+Sums+`, `+fewLatencies+` from attempts `
 	parts := []string{
 		`select $1::bigint, 'model', null::uuid, provider, model, coalesce(key_source, '')` + all + `group by provider, model, key_source`,
 		`select $1, 'model', null, coalesce(provider, '*'), '*', case grouping(key_source) when 1 then '*' else coalesce(key_source, '') end` + counted +
@@ -113,20 +122,21 @@ func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
 		kind    Kind
 		columns string // subject and provider
 		group   string
+		sums    string
 	}{
-		{Key, `null, ''`, ``}, {Provider, `null, provider`, `provider, `},
-		{Team, `team_id, ''`, `team_id, `}, {Template, `template_id, ''`, `template_id, `}, {Learner, `user_id, ''`, `user_id, `},
+		{Key, `null, ''`, ``, all}, {Provider, `null, provider`, `provider, `, all},
+		{Team, `team_id, ''`, `team_id, `, allOfFew}, {Template, `template_id, ''`, `template_id, `, allOfFew}, {Learner, `user_id, ''`, `user_id, `, allOfFew},
 	} {
 		if p.level.has(by.kind) {
 			these := `select $1, '` + string(by.kind) + `', ` + by.columns + `, '', `
 			parts = append(parts,
-				these+`coalesce(key_source, '')`+all+`group by `+by.group+`key_source`,
+				these+`coalesce(key_source, '')`+by.sums+`group by `+by.group+`key_source`,
 				these+`'*'`+counted+`group by grouping sets ((`+strings.TrimSuffix(by.group, ", ")+`)) having count(*) > 0`)
 		}
 	}
 	if p.level.has(TeamModel) {
 		parts = append(parts,
-			`select $1, 'team_model', team_id, provider, model, coalesce(key_source, '')`+all+`group by team_id, provider, model, key_source`,
+			`select $1, 'team_model', team_id, provider, model, coalesce(key_source, '')`+allOfFew+`group by team_id, provider, model, key_source`,
 			`select $1, 'team_model', team_id, provider, '*', '*'`+counted+`group by team_id, provider`)
 	}
 	if p.level.has(Hours) {
@@ -157,13 +167,17 @@ func sumSums(ctx context.Context, tx pgx.Tx, p span) error {
 	_, err = tx.Exec(ctx, `
 		insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, `+SumColumns+`, latency, first_token)
 		select $1, kind, subject_id, provider, model, key_source, `+strings.Join(columns, ", ")+`,
-		       ops.merge_durations(string_agg(latency, '')), ops.merge_durations(string_agg(first_token, ''))
+		       case when sum(length(latency)) > $6 then ops.merge_durations(string_agg(latency, '')) else string_agg(latency, '') end,
+		       case when sum(length(first_token)) > $6 then ops.merge_durations(string_agg(first_token, '')) else string_agg(first_token, '') end
 		from ops.usage_sums s
 		where period_id in (
 		  select id from ops.usage_periods where zone = $2 and level = $3 and starts_at >= $4 and ends_at <= $5)
-		group by kind, subject_id, provider, model, key_source`, id, p.zone, p.level-1, p.from, p.to)
+		group by kind, subject_id, provider, model, key_source`, id, p.zone, p.level-1, p.from, p.to, mostUnmerged)
 	return err
 }
+
+// mostUnmerged is how many bytes of durations are cheaper to read than to merge.
+const mostUnmerged = 1200
 
 func addPeriod(ctx context.Context, tx pgx.Tx, p span) (id int64, err error) {
 	err = tx.QueryRow(ctx, `

@@ -291,11 +291,15 @@ func (all tallies) add(of set, c Cell) {
 	t.add(c)
 }
 
-// points are the buckets between boundaries, counted or not.
-func (all tallies) points(boundaries []time.Time) []Point {
+// points are the buckets between boundaries, counted or not. Unless durations were
+// asked for they are known of some attempts only, and left out.
+func (all tallies) points(boundaries []time.Time, durations bool) []Point {
 	points := make([]Point, len(boundaries)-1)
 	for i := range points {
 		points[i] = Point{boundaries[i], boundaries[i+1], all[key{bucket: int32(i + 1)}].totals()}
+		if !durations {
+			points[i].Latency, points[i].FirstToken = nil, nil
+		}
 	}
 	return points
 }

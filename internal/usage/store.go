@@ -135,7 +135,7 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 	if err := first.send(ctx, tx); err != nil {
 		return Report{}, err
 	}
-	r := Report{Totals: first.found[whole][key{bucket: 1}].totals(), Points: first.found[points].points(boundaries)}
+	r := Report{Totals: first.found[whole][key{bucket: 1}].totals(), Points: first.found[points].points(boundaries, byDuration)}
 	most := MostGroups
 	if q.Sub != "" {
 		most = MostDivided
@@ -153,7 +153,7 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 			first.ask(lines, q.Metric.columns(), top, false)
 		}
 		if q.Sub != "" {
-			first.ask(subs, nil, ids, false)
+			first.ask(subs, nil, ids, true)
 		}
 		if err := first.send(ctx, tx); err != nil {
 			return Report{}, err
@@ -184,7 +184,7 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 	if err := earlier.send(ctx, tx); err != nil {
 		return Report{}, err
 	}
-	r.Before = &Earlier{before.q.From, before.q.To, earlier.found[whole][key{bucket: 1}].totals(), earlier.found[points].points(q.mirrored())}
+	r.Before = &Earlier{before.q.From, before.q.To, earlier.found[whole][key{bucket: 1}].totals(), earlier.found[points].points(q.mirrored(), byDuration)}
 	return r, nil
 }
 

@@ -66,20 +66,20 @@ function trim(value) {
 const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 const weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
 
-// day takes "2026-11-23", which is a day already and has no zone. What is no day is
-// written out already: "23 Nov, 14:00".
+// day takes "2026-11-23", which is a day already and has no zone. Anything else, such
+// as an hour, is written out already.
 export function day(iso) {
   if (!isDay(iso)) return iso
   const date = new Date(iso)
   return `${date.getUTCDate()} ${months[date.getUTCMonth()]}`
 }
 
+function isDay(text) {
+  return /^\d{4}-\d{2}-\d{2}$/.test(text)
+}
+
 export function dayLong(iso) {
   if (!isDay(iso)) return iso
   const date = new Date(iso)
   return `${weekdays[date.getUTCDay()]} ${day(iso)} ${date.getUTCFullYear()}`
-}
-
-function isDay(text) {
-  return /^\d{4}-\d\d-\d\d$/.test(text)
 }
