@@ -104,7 +104,7 @@ func (c Chart) Marked(name, text string, value decimal.Decimal) Chart {
 func (t TimeChart) empty() string {
 	for _, s := range t.Series {
 		for _, v := range s.Values {
-			if v != nil && !(t.Stacked && v.IsZero()) {
+			if v != nil && (!t.Stacked || !v.IsZero()) {
 				return ""
 			}
 		}

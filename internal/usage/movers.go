@@ -13,8 +13,14 @@ import (
 	"github.com/promptcademy/promptops/internal/price"
 )
 
-// MostMovers is how many groups that rose and how many that fell are worth a line.
-const MostMovers = 5
+const (
+	// MostMovers is how many groups that rose and how many that fell are worth a line.
+	MostMovers = 5
+
+	// MostDaysOfLearners is for how many days learners are compared: there are so many
+	// that over more it takes too long for a page.
+	MostDaysOfLearners = 31
+)
 
 // Moved are the groups of a query that cost most more and most less than in as many
 // days before, the largest change first; equal ones by ID.
@@ -37,7 +43,8 @@ type Mover struct {
 func (m Mover) Change() price.USD { return m.After.Sub(m.Before) }
 
 // Movers compares the groups of a query with those of Previous. counted says that it
-// did: it does not where that would mean to read everything. It fails like Report.
+// did: it does not where that would mean to read everything, or too many learners. It
+// fails like Report.
 func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved, counted bool, err error) {
 	q = q.withDefaults()
 	learner, err := s.learner(ctx, q.Learner)
@@ -45,7 +52,8 @@ func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved
 		return Moved{}, false, fmt.Errorf("compare usage: %w", err)
 	}
 	after, before := source{q, learner}, source{q.Previous(), learner}
-	if after.kind(set{group: true}) == "" && !after.indexed() {
+	many := q.Group == ByLearner && q.days() > MostDaysOfLearners
+	if (many || after.kind(set{group: true}) == "") && !after.indexed() {
 		return Moved{}, false, nil
 	}
 	if moved.Partial = now.Before(q.To) && !now.Before(q.From); moved.Partial {
