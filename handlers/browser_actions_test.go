@@ -150,7 +150,7 @@ func TestFiltersChangeThePage(t *testing.T) {
 		}
 	}
 	b.until(`location.search.includes("provider=anthropic")`)
-	b.until(`document.querySelectorAll("[aria-labelledby=by-model] tbody tr").length === 1`)
+	b.until(`document.querySelectorAll("[aria-labelledby=by-group] tbody tr").length === 1`)
 	b.settle()
 	after := js[string](b, chartData)
 	if after == before || strings.Contains(after, "gpt-5-mini") || !strings.Contains(after, "claude-haiku-5-5") {
@@ -220,12 +220,12 @@ func TestWithoutScripts(t *testing.T) {
 	}
 
 	load("/usage")
-	b.shows("[aria-labelledby=by-model]", "gpt-5-mini")
+	b.shows("[aria-labelledby=by-group]", "gpt-5-mini")
 	b.click("figure summary")
 	b.shows("figure details[open] table", "openai/gpt-5-mini")
 	js[any](b, `document.querySelector("#filter-provider").value = "openai", 0`)
 	b.click("#filters button[type=submit]")
-	b.until(`location.search.includes("provider=openai") && document.querySelectorAll("[aria-labelledby=by-model] tbody tr").length === 1`)
+	b.until(`location.search.includes("provider=openai") && document.querySelectorAll("[aria-labelledby=by-group] tbody tr").length === 1`)
 
 	load("/settings/budgets")
 	b.click("#runsPerMinute")

@@ -164,7 +164,7 @@ func groupSeries(r usage.Report, q usage.Query, name func(usage.Dimension, usage
 	for i, g := range r.Groups[:min(len(r.Groups), usage.MostLines)] {
 		line := groupLine{total: measure(q.Metric, g.Sum, g.Runs)}
 		line.Name, line.Swatch, line.Total = name(q.Group, g), swatchOf(i), shortly(q.Metric, line.total)
-		if taken[line.Name] { // two teams of one name, or a model of two providers
+		if q.Group == usage.ByModel || taken[line.Name] { // a model of two providers, or two teams of one name
 			line.Name = g.ID
 		}
 		taken[line.Name] = true

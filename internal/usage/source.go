@@ -181,34 +181,28 @@ func (s source) sums(of set, plan rollup.Plan, needed, only []string, durations 
 
 // only limits a statement to some groups.
 func (s source) only(st *statement, groups []string, rows bool) {
-	column := string(s.q.Group)
-	switch s.q.Group {
-	case ByTeam, ByTemplate, ByLearner:
-		var ids []uuid.UUID
-		none := false
-		for _, group := range groups {
-			if id, err := uuid.Parse(group); err == nil {
-				ids = append(ids, id)
-			} else {
-				none = true
-			}
-		}
-		column = "subject_id"
-		if rows {
-			column = map[Dimension]string{ByTeam: "team_id", ByTemplate: "template_id", ByLearner: "user_id"}[s.q.Group]
-		}
-		if none {
-			st.add(` and (`+column+` = any (?::uuid[]) or `+column+` is null)`, ids)
-		} else {
-			st.add(` and `+column+` = any (?::uuid[])`, ids)
-		}
-	default:
-		ofRow, ofSums := columns(s.q.Group)
-		if column = ofSums; rows {
-			column = ofRow
+	column, ofSums := columns(s.q.Group)
+	subject := map[Dimension]string{ByTeam: "team_id", ByTemplate: "template_id", ByLearner: "user_id"}[s.q.Group]
+	if subject == "" {
+		if !rows { // not by the index: all sums of a period lie together there
+			column = "(" + ofSums + " || '')"
 		}
 		st.add(` and `+column+` = any (?::text[])`, groups)
+		return
 	}
+	if !rows {
+		subject = "subject_id"
+	}
+	var ids []uuid.UUID
+	none := ""
+	for _, group := range groups {
+		if id, err := uuid.Parse(group); err == nil {
+			ids = append(ids, id)
+		} else {
+			none = " or " + subject + " is null"
+		}
+	}
+	st.add(` and (`+subject+` = any (?::uuid[])`+none+`)`, ids)
 }
 
 // rows counts some sets from the rows of spans of time, which it reads once. The

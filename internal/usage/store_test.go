@@ -188,7 +188,7 @@ func (asked question) check(t *testing.T, db *pgxpool.Pool, now time.Time) {
 	checkAgainstRows(t, tx, q, got, where)
 	if got.Before != nil {
 		before := days(q.Previous().FirstDay(), q.Previous().LastDay())
-		if diff := cmp.Diff(counted(t, tx, "''", before, "")[""], figuresOf(got.Before.Totals, false, true), near()); diff != "" {
+		if diff := cmp.Diff(counted(t, tx, "''", before)[""], figuresOf(got.Before.Totals), near()); diff != "" {
 			t.Error("the period before:", diff)
 		}
 		var sum usage.Totals
@@ -224,7 +224,7 @@ type figures struct {
 }
 
 // counted counts with the simplest SQL there is, by a key.
-func counted(t *testing.T, db postgres.DB, key, where, having string) map[string]figures {
+func counted(t *testing.T, db postgres.DB, key, where string) map[string]figures {
 	t.Helper()
 	percentile := func(of string, rank string) string {
 		return fmt.Sprintf(`coalesce((array_agg(%[1]s order by %[1]s) filter (where status = 'ok' and %[1]s is not null))[ceil(%[2]s * count(%[1]s) filter (where status = 'ok'))], -1)`, of, rank)
@@ -238,11 +238,11 @@ func counted(t *testing.T, db postgres.DB, key, where, having string) map[string
 		coalesce(sum(case when status in ('ok', 'cancelled', 'interrupted') and total_tokens is null then 1 else 0 end), 0),
 		coalesce(sum(cost_usd), 0), coalesce(sum(case when key_source = 'fallback' then cost_usd end), 0),
 		coalesce(sum(case when status != 'running' and cost_usd is null then 1 else 0 end), 0), count(distinct run_id),
-		%s from prompt_attempts where %s group by grouping sets ((%s)) %s`, key,
+		%s from prompt_attempts where %s group by grouping sets ((%s))`, key,
 		strings.Join([]string{
 			percentile("duration_ms", "0.5"), percentile("duration_ms", "0.95"), percentile("duration_ms", "0.99"),
 			percentile("first_token_ms", "0.5"), percentile("first_token_ms", "0.95"), percentile("first_token_ms", "0.99"),
-		}, ", "), where, strings.TrimSuffix(key, "''"), having))
+		}, ", "), where, strings.TrimSuffix(key, "''")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func counted(t *testing.T, db postgres.DB, key, where, having string) map[string
 	return all
 }
 
-func figuresOf(g usage.Totals, runsUnknown, durations bool) figures {
+func figuresOf(g usage.Totals) figures {
 	f := figures{
 		Counts: [12]int64{
 			g.Attempts, g.Running, g.Errors, g.Cancelled, g.Fallback,
@@ -282,13 +282,10 @@ func figuresOf(g usage.Totals, runsUnknown, durations bool) figures {
 		},
 		Cost: g.Cost.String(), FallbackCost: g.FallbackCost.String(), Unpriced: g.Unpriced, Runs: g.Runs, Durations: [3]int64{-1, -1, -1}, Firsts: [3]int64{-1, -1, -1},
 	}
-	if runsUnknown {
-		f.Runs = -1
-	}
-	if l := g.Latency; l != nil && durations {
+	if l := g.Latency; l != nil {
 		f.Durations = [3]int64{l.P50.Milliseconds(), l.P95.Milliseconds(), l.P99.Milliseconds()}
 	}
-	if l := g.FirstToken; l != nil && durations {
+	if l := g.FirstToken; l != nil {
 		f.Firsts = [3]int64{l.P50.Milliseconds(), l.P95.Milliseconds(), l.P99.Milliseconds()}
 	}
 	return f
@@ -305,22 +302,22 @@ func near() cmp.Option {
 // checkAgainstRows counts again.
 func checkAgainstRows(t *testing.T, db postgres.DB, q usage.Query, got usage.Report, where string) {
 	t.Helper()
-	total := counted(t, db, "''", where, "")[""]
-	if diff := cmp.Diff(total, figuresOf(got.Totals, false, true), near()); diff != "" {
+	total := counted(t, db, "''", where)[""]
+	if diff := cmp.Diff(total, figuresOf(got.Totals), near()); diff != "" {
 		t.Error("totals:", diff)
 	}
 	groups, subs := map[string]figures{}, map[string]figures{}
 	for _, g := range got.Groups {
-		groups[g.ID] = figuresOf(g.Totals, false, true)
+		groups[g.ID] = figuresOf(g.Totals)
 		for _, s := range g.Subs {
-			subs[g.ID+" > "+s.ID] = figuresOf(s.Totals, false, true)
+			subs[g.ID+" > "+s.ID] = figuresOf(s.Totals)
 		}
 	}
-	if diff := cmp.Diff(counted(t, db, columnOf(q.Group), where, ""), groups, near()); diff != "" {
+	if diff := cmp.Diff(counted(t, db, columnOf(q.Group), where), groups, near()); diff != "" {
 		t.Error("groups:", diff)
 	}
 	if q.Sub != "" {
-		want := counted(t, db, columnOf(q.Group)+" || ' > ' || "+columnOf(q.Sub), where, "")
+		want := counted(t, db, columnOf(q.Group)+" || ' > ' || "+columnOf(q.Sub), where)
 		parts := map[string]int{}
 		for key := range want {
 			group, _, _ := strings.Cut(key, " > ")
@@ -372,7 +369,7 @@ func checkAgainstRows(t *testing.T, db postgres.DB, q usage.Query, got usage.Rep
 	}
 	wanted := func(key string, only map[string]bool) map[string][2]string {
 		want := map[string][2]string{}
-		for key, f := range counted(t, db, key, where, "") {
+		for key, f := range counted(t, db, key, where) {
 			cost := usd(t, f.Cost)
 			a, b := value(q.Metric, usage.Sum{
 				Attempts: f.Counts[0], Running: f.Counts[1], Errors: f.Counts[2], Fallback: f.Counts[4], Cost: cost, Unpriced: f.Unpriced,
@@ -413,7 +410,7 @@ func checkDurations(t *testing.T, db postgres.DB, q usage.Query, got usage.Repor
 	for _, p := range got.Points {
 		names[p.Start.Format(format)]++
 	}
-	want := counted(t, db, label, where, "")
+	want := counted(t, db, label, where)
 	for _, p := range got.Points {
 		name := p.Start.Format(format)
 		if names[name] > 1 {
@@ -423,7 +420,7 @@ func checkDurations(t *testing.T, db postgres.DB, q usage.Query, got usage.Repor
 		if !ok {
 			w = figures{Durations: [3]int64{-1, -1, -1}, Firsts: [3]int64{-1, -1, -1}}
 		}
-		f := figuresOf(p.Totals, false, true)
+		f := figuresOf(p.Totals)
 		if diff := cmp.Diff(figures{Durations: w.Durations, Firsts: w.Firsts}, figures{Durations: f.Durations, Firsts: f.Firsts}, near()); diff != "" {
 			t.Errorf("%s of %s: %s", q.Metric, name, diff)
 		}
