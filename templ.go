@@ -33,6 +33,7 @@
 //	telemetry       metrics for Prometheus; traces, metrics and events by OTLP
 //	rollup          sums of attempts kept ahead, exact at every moment
 //	usage           every question the AI Usage page asks
+//	forecast        what a month will have cost when it ends, pure
 //	history         what is asked about past runs: one, or all that pass a filter; only reads
 //	eventlog        every line of the log, kept to be searched; written behind its back
 //	view            filters of pages that operators saved under a name

@@ -52,7 +52,14 @@ func (s *Server) home(c echo.Context) error {
 		Figures: overviewFigures(totals[0], totals[1]), Empty: report.Totals.Attempts == 0,
 	}
 	if !page.Empty {
-		page.Cost = views.DailyCost(overviewSeries(report))
+		page.Cost = linkChart(views.DailyCost(overviewSeries(report)), report, query)
+		limits, err := s.Budgets.InForce(ctx)
+		if err != nil {
+			return err
+		}
+		if page.Forecast, err = s.forecastFor(ctx, s.Usage, usage.Query{Zone: zone}, limits.DailyUSD, now); err != nil {
+			return err
+		}
 	}
 	if page.Budget, page.Concern, err = s.concerns(ctx, totals[0], now); err != nil {
 		return err

@@ -37,6 +37,9 @@ func (s *Server) usagePage(c echo.Context) error {
 		return err
 	}
 	page := usageView(report, query, s.providerName)
+	if err := s.addPatterns(ctx, scope, query, report, &page); err != nil {
+		return err
+	}
 	page.Page = s.page(c, "AI Usage")
 	page.Filters = usageFilters(query, options, s.Now(), s.providerName)
 	if page.Saved, err = s.savedViews(c, "/usage", query.Values()); err != nil {

@@ -3,8 +3,6 @@ package views
 import (
 	"testing"
 	"time"
-
-	"github.com/shopspring/decimal"
 )
 
 func TestSpan(t *testing.T) {

@@ -22,7 +22,13 @@ type Chart struct {
 	Total   string         // shown at the right of the title
 	Options map[string]any // ECharts options; "fmt:…" and "css:…" are looked up by charts.js
 	Legend  []LegendItem
+	Mark    *Mark // a line across the chart; nil: none
 	Table   ChartTable
+	Empty   string // why there is nothing to draw; "" when there is something
+
+	// RangeForm is the id of the form of filters in which dragging over the columns
+	// chooses the first and the last day; "": none. It needs links.
+	RangeForm string
 }
 
 // LegendItem is one series with its sum over the whole chart.
@@ -37,6 +43,8 @@ type ChartTable struct {
 	Head []string
 	Rows [][]string // the first cell of a row is its heading
 	Foot []string
+
+	links *ChartLinks
 }
 
 // ModelDays is what one model used, day by day.
@@ -105,6 +113,7 @@ func Swatches(models []ModelDays) map[string]int {
 func DailyCost(days []time.Time, models []ModelDays, swatches map[string]int) Chart {
 	return stackedDaily(daily{
 		id: "daily-cost", title: "Daily cost", unit: "US dollars per day", format: "usd",
+		empty: "Nothing to draw: no attempt of these days has a cost that is known and more than nothing.",
 		days:  days,
 		value: func(m ModelDays, day int) decimal.Decimal { return m.Cost[day] },
 		text:  MoneyExact,
@@ -119,6 +128,7 @@ func DailyTokens(days []time.Time, models []ModelDays, swatches map[string]int) 
 	short := func(d decimal.Decimal) string { return CountShort(d.IntPart()) }
 	return stackedDaily(daily{
 		id: "daily-tokens", title: "Daily tokens", unit: "Input and output tokens per day", format: "count",
+		empty: "Nothing to draw: no attempt of these days is known to have used tokens.",
 		days:  days,
 		value: func(m ModelDays, day int) decimal.Decimal { return decimal.NewFromInt(m.Tokens[day]) },
 		text:  count,
@@ -130,6 +140,7 @@ func DailyTokens(days []time.Time, models []ModelDays, swatches map[string]int) 
 // daily is what differs between the charts of a day's amounts.
 type daily struct {
 	id, title, unit string
+	empty           string // why there may be nothing to draw
 	format          string // name in the table of formatters in charts.js
 	days            []time.Time
 	value           func(m ModelDays, day int) decimal.Decimal
@@ -152,8 +163,12 @@ func stackedDaily(d daily, models []ModelDays, swatches map[string]int) Chart {
 			totals[i] = totals[i].Add(v)
 		}
 	}
+	empty := ""
+	if sum(totals).IsZero() {
+		empty = d.empty
+	}
 	return Chart{
-		ID: d.id, Title: d.title, Unit: d.unit,
+		ID: d.id, Title: d.title, Unit: d.unit, Empty: empty,
 		Summary: dailySummary(d, totals),
 		Total:   d.short(sum(totals)),
 		Options: dailyOptions(d, stack),
@@ -250,6 +265,9 @@ func dailyTable(d daily, stack []series, totals []decimal.Decimal) ChartTable {
 	return t
 }
 
+// tableBelow ends the sentence that stands for a drawing.
+const tableBelow = " The numbers are in the table below."
+
 func dailySummary(d daily, totals []decimal.Decimal) string {
 	if len(totals) == 0 {
 		return d.title + ": no days."
@@ -262,7 +280,7 @@ func dailySummary(d daily, totals []decimal.Decimal) string {
 	}
 	return d.title + " by model, " + DayRange(d.days[0], d.days[len(d.days)-1]) + ": " + d.short(sum(totals)) +
 		" in all, most on " + d.days[highest].Format("2 January") + " with " + d.short(totals[highest]) +
-		". The numbers are in the table below."
+		"." + tableBelow
 }
 
 func sum(values []decimal.Decimal) decimal.Decimal {

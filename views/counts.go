@@ -32,7 +32,10 @@ func DailyCounts(id, title, unit, total string, bars bool, days []time.Time, all
 		highest := slices.Max(s.Values)
 		c.Summary += " " + s.Name + ": at most " + Count(highest) + ", on the last day " + Count(last) + "."
 	}
-	c.Summary += " The numbers are in the table below."
+	c.Summary += tableBelow
+	if !slices.ContainsFunc(all, func(s Counts) bool { return slices.Max(s.Values) > 0 }) {
+		c.Empty = "Nothing to draw: there were none in these days."
+	}
 	return c
 }
 

@@ -15,6 +15,8 @@ type OverviewPage struct {
 	Budget  *LimitUse // of all fallback keys today; nil: there is no daily budget
 	Cost    Chart     // DailyCost of the last two weeks
 	Empty   bool      // nothing was run in those
+
+	Forecast *ForecastCard // of this month
 }
 
 // Concern is something that needs somebody.

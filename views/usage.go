@@ -15,6 +15,9 @@ type UsagePage struct {
 	Table    UsageTable
 	CSV      string // address of the same figures as CSV, of every bucket and group
 	JSON     string // address of the same figures for programs
+
+	Forecast *ForecastCard // of this month, by the same filters; nil: not counted
+	Patterns UsagePatterns
 }
 
 // UsageFilters is the form above the page, as it was filled in.

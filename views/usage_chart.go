@@ -88,7 +88,7 @@ func (f TimeFormat) Write(d *decimal.Decimal) string {
 
 // Chart draws it.
 func (t TimeChart) Chart() Chart {
-	c := Chart{ID: t.ID, Title: t.Title, Unit: t.Unit, Total: t.Total, Options: t.options(), Table: t.table(), Summary: t.summary()}
+	c := Chart{ID: t.ID, Title: t.Title, Unit: t.Unit, Total: t.Total, Options: t.options(), Table: t.table(), Summary: t.summary(), Empty: t.empty()}
 	for _, s := range t.Series {
 		c.Legend = append(c.Legend, LegendItem{Name: s.Name, Value: s.Total, Swatch: s.Swatch})
 	}

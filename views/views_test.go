@@ -350,6 +350,7 @@ func pages() map[string]templ.Component {
 			Next: "Try again in a minute.", RetryHref: "/usage", RequestID: "019a7b3c-52b1-7cc0-a2b4-0d3f8a1c9e55",
 		}),
 	}
+	maps.Copy(all, patternPages())
 	maps.Copy(all, keyHealthPages())
 	maps.Copy(all, searchedPages())
 	maps.Copy(all, overviewPages())

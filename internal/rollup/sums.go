@@ -81,6 +81,8 @@ func (l Level) has(kind Kind) bool {
 		return true
 	case Team, Template:
 		return l >= quarterDay
+	case Hours:
+		return l == day
 	default:
 		return l >= days4
 	}
@@ -136,6 +138,11 @@ func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
 		parts = append(parts,
 			`select $1, 'team_model', team_id, provider, model, coalesce(key_source, '')`+allOfFew+`group by team_id, provider, model, key_source`,
 			`select $1, 'team_model', team_id, provider, '*', '*'`+counted+`group by team_id, provider`)
+	}
+	if p.level.has(Hours) {
+		if err := sumHours(ctx, tx, id, p); err != nil {
+			return err
+		}
 	}
 	_, err = tx.Exec(ctx, `
 		with attempts as materialized (

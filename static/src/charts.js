@@ -1,6 +1,8 @@
 // Draws every [data-chart] from the JSON block of the same id. Options come from
 // the server as data only: "fmt:name" stands for a formatter of the table below,
-// "css:--name" for a colour of the theme.
+// "css:--name" for a colour of the theme. What is not ECharts' own:
+//   links  where a click leads: { to, columns, series }, see ChartLinks in views
+//   mark   a line across all columns: { name, text, value }
 import { BarChart, HeatmapChart, LineChart } from "echarts/charts"
 import {
   AriaComponent,
@@ -15,6 +17,7 @@ import {
 } from "echarts/components"
 import * as echarts from "echarts/core"
 import { CanvasRenderer } from "echarts/renderers"
+import { columnHref, span } from "./chartlinks.js"
 import { axisCount, axisMoney, axisSeconds, count, day, dayLong, milliseconds, moneyPart, percent } from "./format.js"
 
 echarts.use([
@@ -30,6 +33,7 @@ const formatters = {
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)")
 const contrast = matchMedia("(prefers-contrast: more)")
+const forced = matchMedia("(forced-colors: active)")
 const dark = matchMedia("(prefers-color-scheme: dark)")
 
 const drawn = new Map() // element to { chart, hidden }
@@ -52,11 +56,17 @@ function lookUp(value) {
   return value
 }
 
+// ink is the colour of text and lines; where the system forces its colours, it is
+// the system's, which the page's text has already.
+function ink(name) {
+  return forced.matches ? getComputedStyle(document.body).color : css(name)
+}
+
 // theme is what all charts have in common.
 function theme() {
-  const text = { color: css("--muted"), fontFamily: css("--font-sans"), fontSize: 11 }
+  const text = { color: ink("--muted"), fontFamily: css("--font-sans"), fontSize: 11 }
   const axis = {
-    axisLine: { show: false, lineStyle: { color: css("--color-base-300") } },
+    axisLine: { show: false, lineStyle: { color: ink("--color-base-300") } },
     axisTick: { show: false },
     axisLabel: { ...text, hideOverlap: true },
     splitLine: { lineStyle: { color: css("--chart-grid") } },
@@ -69,12 +79,37 @@ function theme() {
   }
 }
 
+// From the fifth colour on a pattern says the same; where more contrast is asked
+// for, from the second on. The swatches of parts.css have the same ones.
+const plain = { color: "transparent", symbol: "rect", symbolSize: 1, rotation: 0, dashArrayX: [1, 0], dashArrayY: [1, 0] }
+const patterns = {
+  2: { dashArrayX: [1, 0], dashArrayY: [2, 4], rotation: Math.PI / 4 },
+  3: { symbol: "circle", dashArrayX: [[4, 4], [0, 4, 4, 0]], dashArrayY: [4, 0], symbolSize: 0.7 },
+  4: { dashArrayX: [1, 0], dashArrayY: [2, 4] },
+  5: { dashArrayX: [1, 0], dashArrayY: [1.5, 3.5], rotation: -Math.PI / 4 },
+  6: { dashArrayX: [1, 0], dashArrayY: [1.5, 3.5], rotation: Math.PI / 2 },
+  7: { symbol: "circle", dashArrayX: [[3, 3], [0, 3, 3, 0]], dashArrayY: [3, 0], symbolSize: 0.7 },
+  8: { dashArrayX: [1, 0], dashArrayY: [1.5, 3.5] },
+}
+
+function decal(swatch) {
+  const strong = contrast.matches || forced.matches
+  if (!patterns[swatch] || (swatch < 5 && !strong)) return plain
+  return { ...plain, ...patterns[swatch], color: strong ? "rgba(0, 0, 0, 0.8)" : "rgba(0, 0, 0, 0.3)" }
+}
+
 function draw(element) {
   const source = document.getElementById(element.dataset.chart)
   if (!source) return
-  const options = lookUp(JSON.parse(source.textContent))
+  const { links, mark, ...raw } = JSON.parse(source.textContent)
+  const options = lookUp(raw)
+  options.series = options.series?.map((s, i) => {
+    const swatch = Number(raw.series[i].itemStyle?.color?.match(/^css:--chart-(\d)$/)?.[1] ?? 0)
+    return { ...s, swatch, ...(s.type === "bar" && { itemStyle: { ...s.itemStyle, decal: decal(swatch) } }) }
+  })
   const hidden = drawn.get(element)?.hidden ?? new Set()
   drawn.get(element)?.chart.dispose()
+  for (const old of element.querySelectorAll(".chart-tip, .chart-brush")) old.remove()
 
   const chart = echarts.init(element, theme())
   drawn.set(element, { chart, hidden })
@@ -84,27 +119,55 @@ function draw(element) {
     barMaxWidth: 28,
     barCategoryGap: options.xAxis?.[0]?.data?.length > 60 ? "0%" : "22%", // many thin bars would shimmer
     ...options,
-    aria: { enabled: true, label: { description: element.getAttribute("aria-label") }, decal: { show: contrast.matches } },
+    series: mark ? [...options.series, markSeries(mark, options)] : options.series,
+    aria: { enabled: true, label: { description: element.getAttribute("aria-label") }, decal: { show: true, decals: [plain] } },
     axisPointer: {
       show: options.tooltip?.trigger === "none",
       type: "shadow",
       triggerTooltip: false,
-      shadowStyle: { color: css("--color-base-content"), opacity: 0.06 },
+      shadowStyle: { color: ink("--color-base-content"), opacity: 0.06 },
       label: { show: false },
     },
   })
   for (const name of hidden) chart.dispatchAction({ type: "legendUnSelect", name })
-  if (options.tooltip?.trigger === "none") tip(element, chart, options)
+  if (options.tooltip?.trigger === "none") tip(element, chart, options, mark)
+  if (links) follow(element, chart, options, links)
+}
+
+// markSeries is a line that is drawn only where it would not squeeze the bars. It
+// is a series as well, which makes the axis reach up to it.
+function markSeries(mark, options) {
+  const value = (s, at) => Number(s.data[at]?.value) || 0
+  const columns = options.xAxis[0].data.map((_, at) =>
+    Math.max(
+      options.series.filter((s) => s.stack).reduce((sum, s) => sum + value(s, at), 0),
+      ...options.series.filter((s) => !s.stack).map((s) => value(s, at)),
+    ))
+  const drawn = mark.value <= 4 * Math.max(...columns)
+  const colour = ink("--color-base-content")
+  return {
+    name: mark.name, type: "line", silent: true, symbol: "none", lineStyle: { width: 0 }, animation: false,
+    data: drawn ? columns.map(() => mark.value) : [],
+    markLine: drawn && {
+      silent: true, symbol: "none", animation: false, data: [{ yAxis: mark.value }],
+      lineStyle: { color: colour, type: "dashed", width: 1.5 },
+      label: {
+        position: "insideStartTop", formatter: `${mark.name} ${mark.text}`, color: colour, fontSize: 11,
+        backgroundColor: css("--color-base-100"), padding: [1, 3], distance: 3,
+      },
+    },
+  }
 }
 
 // tip shows the values under the pointer in an element of the page: that is
 // selectable type in the page's own style, and needs no style attribute.
-function tip(element, chart, options) {
+function tip(element, chart, options, mark) {
   const box = document.createElement("div")
   box.className = "chart-tip"
   box.hidden = true
   element.append(box)
   const format = options.tooltip.valueFormatter
+  const head = options.tooltip.headFormatter ?? dayLong
 
   chart.on("updateAxisPointer", (event) => {
     const at = event.axesInfo?.[0]?.value
@@ -115,13 +178,14 @@ function tip(element, chart, options) {
     const { hidden } = drawn.get(element)
     const rows = options.series
       .filter((s) => !hidden.has(s.name))
-      .map((s) => ({ name: s.name, colour: s.itemStyle?.color, value: s.data[at]?.value ?? 0 }))
+      .map((s) => ({ name: s.name, series: s, value: s.data[at]?.value ?? 0 }))
     const shown = rows.filter((row) => row.value !== 0).sort((a, b) => b.value - a.value)
     // Sums of prices are exact on the server; here they are only drawn.
     const total = Number(rows.reduce((sum, row) => sum + row.value, 0).toPrecision(12))
     box.replaceChildren(
-      line([text(dayLong(options.xAxis[0].data[at])), text(options.tooltip.total === false ? "" : format(total, total), "number")], "chart-tip-head"),
-      ...shown.map((row) => line([swatch(row.colour), text(row.name, "legend-name"), text(format(row.value, total), "number")])),
+      line([text(head(options.xAxis[0].data[at])), text(options.tooltip.total === false ? "" : format(total, total), "number")], "chart-tip-head"),
+      ...shown.map((row) => line([swatch(row.series), text(row.name, "legend-name"), text(format(row.value, total), "number")])),
+      ...(mark ? [line([text("", "swatch swatch-mark"), text(mark.name, "legend-name"), text(mark.text, "number")])] : []),
     )
     box.hidden = false
     place(box, element, chart.convertToPixel({ xAxisIndex: 0 }, at))
@@ -150,11 +214,84 @@ function text(content, className = "") {
   return span
 }
 
-function swatch(colour) {
+function swatch(series) {
   const span = document.createElement("span")
-  span.className = "swatch"
-  span.style.background = colour
+  span.className = `swatch swatch-${series.swatch}`
   return span
+}
+
+// follow makes columns lead to their runs: a click on a bar to those of the day and
+// group, elsewhere in a column to those of the day. Where a drag over several
+// columns can choose days in a form, it does. Fingers scroll and look instead;
+// what they, and the keyboard, use is in the table below.
+function follow(element, chart, options, links) {
+  const band = document.createElement("div")
+  band.className = "chart-brush"
+  band.hidden = true
+  element.append(band)
+  const form = document.getElementById(element.dataset.rangeForm)
+  const columns = links.columns.length
+  let picked = -1 // the series under the click
+  let from = null // where the button went down
+  let dragged = false
+
+  const columnAt = (x) => {
+    const at = chart.convertFromPixel({ xAxisIndex: 0 }, x)
+    return Number.isFinite(at) ? Math.max(0, Math.min(Math.round(at), columns - 1)) : -1
+  }
+  const inside = (event) => chart.containPixel({ gridIndex: 0 }, [event.offsetX, event.offsetY])
+  const byMouse = (event) => (event.event?.pointerType ?? "mouse") === "mouse" && !event.event?.zrByTouch
+  const stop = () => {
+    from = null
+    band.hidden = true
+  }
+  const paint = (a, b) => {
+    const [first, last] = [Math.min(a, b), Math.max(a, b)]
+    const half = columns > 1 ? Math.abs(chart.convertToPixel({ xAxisIndex: 0 }, 1) - chart.convertToPixel({ xAxisIndex: 0 }, 0)) / 2 : element.clientWidth / 2
+    const left = chart.convertToPixel({ xAxisIndex: 0 }, first) - half
+    const right = chart.convertToPixel({ xAxisIndex: 0 }, last) + half
+    band.style.transform = `translateX(${Math.round(left)}px)`
+    band.style.width = `${Math.round(right - left)}px`
+    band.hidden = false
+  }
+
+  chart.on("click", (event) => (picked = event.seriesIndex ?? -1))
+  const zr = chart.getZr()
+  zr.on("mousedown", (event) => {
+    dragged = false
+    from = byMouse(event) && event.event.button === 0 && inside(event) ? event.offsetX : null
+  })
+  zr.on("mousemove", (event) => {
+    zr.setCursorStyle(inside(event) ? "pointer" : "default")
+    if (from === null || !form) return
+    if (Math.abs(event.offsetX - from) > 6) dragged = true
+    if (dragged) paint(columnAt(from), columnAt(event.offsetX))
+  })
+  zr.on("mouseup", (event) => {
+    if (from !== null && dragged && form) chooseDays(form, span(links, columnAt(from), columnAt(event.offsetX)))
+    stop()
+  })
+  zr.on("globalout", stop)
+  zr.on("click", (event) => {
+    const series = picked
+    picked = -1
+    if (dragged || !byMouse(event) || !inside(event)) return
+    const href = columnHref(links, columnAt(event.offsetX), series)
+    if (href === null) return
+    const { ctrlKey, metaKey, shiftKey } = event.event
+    if (ctrlKey || metaKey || shiftKey) window.open(href, "_blank", "noopener")
+    else location.assign(href)
+  })
+}
+
+// chooseDays fills in the days of a form of filters and sends it.
+function chooseDays(form, days) {
+  const { range, from, to } = form.elements
+  if (!days || !from || !to) return
+  from.value = days.from
+  to.value = days.to
+  if (range) range.value = "custom"
+  form.requestSubmit()
 }
 
 // Legends are buttons of the page: they work from the keyboard.
@@ -198,6 +335,7 @@ function redrawAll() {
 new MutationObserver(redrawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] })
 dark.addEventListener("change", redrawAll)
 contrast.addEventListener("change", redrawAll)
+forced.addEventListener("change", redrawAll)
 document.addEventListener("htmx:afterSettle", drawAll)
 
 // Text that is drawn before its font has come would keep the wrong one.
