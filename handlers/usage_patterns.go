@@ -160,7 +160,7 @@ func heatView(heat usage.Heat, q usage.Query) *views.UsageHours {
 		if ofCost {
 			return views.Estimate(v)
 		}
-		return views.Rate(v)
+		return views.Average(v)
 	}
 	for weekday, hours := range heat {
 		name := views.WeekdayName(weekday)
@@ -212,7 +212,7 @@ func hourCell(sum usage.HourSum, ofCost bool, when, average string, shade int) v
 			cell.Value, average, total = "?", "unknown", "unknown"
 		}
 	}
-	cell.Title = fmt.Sprintf("%s: %s an hour, %s in all, of %s h", when, average, total, views.Rate(sum.Hours))
+	cell.Title = fmt.Sprintf("%s: %s an hour, %s in all, of %s h", when, average, total, views.Average(sum.Hours))
 	if ofCost && sum.Unpriced > 0 {
 		cell.Title += ", and " + plural(sum.Unpriced, "attempt", "attempts") + " without a price"
 	}

@@ -118,8 +118,8 @@ func ChangePercent(before, after float64) string {
 	}
 }
 
-// Rate writes how many there are of something on average: "12", "3.4", "0.25".
-func Rate(n float64) string {
+// Average writes how many there are of something on average: "12", "3.4", "0.25".
+func Average(n float64) string {
 	switch {
 	case n >= 100 || n == math.Trunc(n):
 		return Count(int64(math.Round(min(n, 1e15))))

@@ -202,6 +202,13 @@ func TestDemoAndToken(t *testing.T) {
 	promptops(t, env, "", "key", "test").exits(t, 0).prints(t, "openai", "anthropic", "google", "accepted") // by the sandbox
 	promptops(t, env, "", "demo", "clear").exits(t, 0, "Removed 120 learners")
 	promptops(t, env, "", "demo", "clear").exits(t, 0, "Removed 0 learners")
+
+	// As much as one likes, where there is nothing else.
+	promptops(t, env, "", "demo", "load", "--attempts", "0", "--learners", "0").exits(t, 2, "a size goes with load --attempts only")
+	promptops(t, env, "", "demo", "load", "--attempts", "600", "--learners", "40", "--teams", "50").exits(t, 1, "teams: must be at least 1")
+	promptops(t, env, "", "demo", "load", "--attempts", "600", "--learners", "40", "--teams", "3", "--days", "10").exits(t, 0, "600 of 600 attempts", "Adding up")
+	promptops(t, env, "", "demo", "load", "--attempts", "600").exits(t, 1, "demo data already")
+	promptops(t, env, "", "demo", "clear").exits(t, 0, "Removed 40 learners, 3 teams", "with 600 attempts")
 	promptops(t, env, "", "token", "--learner", "ada@demo.promptcademy.test").exits(t, 1)
 
 	// Tokens are signed only where there is a secret to sign with.

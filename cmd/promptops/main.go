@@ -40,7 +40,7 @@ var commands = []command{
 	{"key", "add|list|test|edit|order|rotate|disable|enable|delete", "manage fallback keys; the secret is read from standard input", keys},
 	{"price", "list|set|recompute", "manage what models cost, and recompute what attempts did", prices},
 	{"token", "--learner EMAIL", "print a learner's access token, for trying the endpoint with curl", token},
-	{"demo", "load|clear", "fill in demo data, or remove exactly that", demoData},
+	{"demo", "load|clear [--attempts N]", "fill in demo data, or remove exactly that", demoData},
 	{"rewrap", "[--dry-run] [--json]", "seal stored provider keys anew under the first master key", rewrap},
 	{"usage", "rebuild", "make the sums behind AI Usage anew from the attempts", usageSums},
 	{"rls", "check|test", "say whether row-level security is what the migrations make", rls},

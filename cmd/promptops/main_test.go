@@ -165,7 +165,7 @@ func TestVersion(t *testing.T) {
 func TestArgumentsThatMakeNoSense(t *testing.T) {
 	for _, args := range [][]string{
 		{"operator"}, {"operator", "promote", "--email", "a@example.org"}, {"operator", "add"},
-		{"key"}, {"key", "burn"}, {"token"}, {"demo"}, {"demo", "explode"}, {"migrate", "sideways"},
+		{"key"}, {"key", "burn"}, {"token"}, {"demo"}, {"demo", "explode"}, {"demo", "clear", "--attempts", "5"}, {"demo", "load", "--days", "3"}, {"migrate", "sideways"},
 		{"version", "now"}, {"config", "please"}, {"serve", "everything"}, {"rewrap", "everything"}, {"token", "ada", "--learner", "ada@example.org"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
