@@ -225,7 +225,7 @@ func (v *visitor) listen(ctx context.Context, path string, header ...string) <-c
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	response, err := v.Do(request)
+	response, err := v.Do(request) //nolint:bodyclose // below, when the stream has ended
 	must(v.t, err)
 	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" || response.Header.Get("Content-Encoding") != "" {
 		v.t.Fatalf("%s, %v", response.Status, response.Header)

@@ -16,7 +16,7 @@ func Every(ctx context.Context, log *slog.Logger, failed string, every time.Dura
 	defer ticker.Stop()
 	for {
 		if err := once(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, failed, "error", err)
+			log.WarnContext(ctx, failed, "error", err) //nolint:sloglint // whoever calls names it, with a constant
 		}
 		select {
 		case <-ctx.Done():
