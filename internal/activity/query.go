@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 	"github.com/promptcademy/promptops/internal/period"
 )
 
@@ -27,17 +27,12 @@ type Query struct {
 // package period has them, and team. Bad values come back as one fault.Invalid
 // that names them all.
 func ParseQuery(values url.Values, now time.Time, zone *time.Location) (Query, error) {
+	p := params.From(values)
 	days, problems := period.Parse(values, now, zone)
-	q := Query{Period: days}
-	if text := values.Get("team"); text != "" {
-		id, err := uuid.Parse(text)
-		if err != nil {
-			problems = append(problems, fault.Field{Field: "team", Message: "is not an id"})
-		}
-		q.TeamID = &id
-	}
-	if len(problems) > 0 {
-		return Query{}, fault.InvalidFields(problems)
+	p.RefuseAll(problems)
+	q := Query{Period: days, TeamID: p.ID("team")}
+	if err := p.Err(); err != nil {
+		return Query{}, err
 	}
 	return q, nil
 }
@@ -46,9 +41,7 @@ func ParseQuery(values url.Values, now time.Time, zone *time.Location) (Query, e
 func (q Query) Values() url.Values {
 	values := url.Values{}
 	q.AddTo(values)
-	if q.TeamID != nil {
-		values.Set("team", q.TeamID.String())
-	}
+	params.SetID(values, "team", q.TeamID)
 	return values
 }
 

@@ -9,12 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 	"github.com/promptcademy/promptops/internal/period"
 )
 
@@ -33,10 +31,7 @@ type Filter struct {
 // levels are the least that Filter.Level lets pass.
 var levels = map[string]slog.Level{"info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
-const (
-	maxText      = 200 // bytes of what is searched for
-	defaultRange = "7d"
-)
+const defaultRange = "7d"
 
 // Ranges are the choices of days that make sense for events, which are not kept for
 // ever.
@@ -58,36 +53,33 @@ func ParseFilter(values url.Values, now time.Time, zone *time.Location) (Filter,
 	if days.Get("range") == "" && days.Get("from") == "" && days.Get("to") == "" {
 		days.Set("range", defaultRange)
 	}
-	p := parser{values: values}
+	p := params.From(values)
 	chosen, problems := period.Parse(days, now, zone)
-	p.problems = problems
+	p.RefuseAll(problems)
 	f := Filter{
-		Period: chosen, Level: p.text("level"), Source: p.text("source"), Event: p.text("event"),
-		RequestID: p.text("request"), Learner: p.text("learner"), Text: p.text("q"),
-	}
-	if _, known := levels[f.Level]; f.Level != "" && !known {
-		p.refuse("level", "must be one of info, warn, error")
+		Period: chosen, Level: params.OneOf(p, "level", "info", "warn", "error"), Source: p.Text("source"), Event: p.Text("event"),
+		RequestID: p.Text("request"), Learner: p.Text("learner"), Text: p.Text("q"),
 	}
 	if len(problems) == 0 {
-		f.hours(&p)
+		f.hours(p)
 	}
-	if len(p.problems) > 0 {
-		return Filter{}, fault.InvalidFields(p.problems)
+	if err := p.Err(); err != nil {
+		return Filter{}, err
 	}
 	return f, nil
 }
 
 // hours takes the times of day in, on whole slots: what is counted is counted by
 // those.
-func (f *Filter) hours(p *parser) {
+func (f *Filter) hours(p *params.Reader) {
 	at := func(field string, day period.Day) (time.Time, bool) {
-		value := p.text(field)
+		value := p.Text(field)
 		if value == "" {
 			return time.Time{}, false
 		}
 		clock, err := time.Parse("15:04", value)
 		if err != nil {
-			p.refuse(field, "is not a time of day; write it like 14:05")
+			p.Refuse(field, "is not a time of day; write it like 14:05")
 			return time.Time{}, false
 		}
 		on := day.Start(f.Zone)
@@ -105,8 +97,8 @@ func (f *Filter) hours(p *parser) {
 			f.To, f.End = to, to.In(f.Zone).Format("15:04")
 		}
 	}
-	if len(p.problems) == 0 && !f.From.Before(f.To) {
-		p.refuse("end", "is not after start")
+	if !p.Refused() && !f.From.Before(f.To) {
+		p.Refuse("end", "is not after start")
 	}
 }
 
@@ -118,9 +110,7 @@ func (f Filter) Values() url.Values {
 	for name, value := range map[string]string{
 		"start": f.Start, "end": f.End, "level": f.Level, "source": f.Source, "event": f.Event, "request": f.RequestID, "learner": f.Learner, "q": f.Text,
 	} {
-		if value != "" {
-			values.Set(name, value)
-		}
+		params.Set(values, name, value)
 	}
 	return values
 }
@@ -177,24 +167,3 @@ func (c Cursor) String() string {
 
 // Place is where an event stands in every list.
 func (e Event) Place() Cursor { return Cursor{At: e.At, ID: e.ID} }
-
-// parser reads parameters and collects what is wrong with them.
-type parser struct {
-	values   url.Values
-	problems []fault.Field
-}
-
-func (p *parser) refuse(field, message string) {
-	p.problems = append(p.problems, fault.Field{Field: field, Message: message})
-}
-
-func (p *parser) text(field string) string {
-	value := strings.TrimSpace(p.values.Get(field))
-	switch {
-	case len(value) > maxText:
-		p.refuse(field, fmt.Sprintf("is longer than %d bytes", maxText))
-	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
-		p.refuse(field, "holds characters that cannot be searched for")
-	}
-	return value
-}

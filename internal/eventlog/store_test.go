@@ -101,11 +101,11 @@ func TestFilters(t *testing.T) {
 
 func TestBadFilters(t *testing.T) {
 	for query, fields := range map[string]string{
-		"level=loud&q=%00":                                                "q level",
+		"level=loud&q=%00":                                                "level q",
 		"start=25:00&end=noon&range=7d":                                   "start end",
 		"range=today&start=14:00&end=13:":                                 "end",
 		"range=today&start=14&end=13:00":                                  "start",
-		"range=today&start=14:00&end=13:00&q=" + strings.Repeat("x", 201): "q",
+		"range=today&start=14:00&end=13:00&q=" + strings.Repeat("x", 256): "q",
 		"range=soon": "range",
 	} {
 		values, err := url.ParseQuery(query)

@@ -2,17 +2,13 @@ package history
 
 import (
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/price"
 )
@@ -49,8 +45,6 @@ var Classes = []string{
 	"bad_request", "not_found", "timeout", "network", "provider_error", "budget_exceeded", "cancelled", "interrupted",
 }
 
-const maxText = 255 // bytes of a name, an address or an id
-
 // ParseFilter reads a Filter from the parameters of a URL: range, from and to as
 // package period has them, and
 //
@@ -61,16 +55,17 @@ const maxText = 255 // bytes of a name, an address or an id
 //
 // Bad values come back as one fault.Invalid that names them all.
 func ParseFilter(values url.Values, now time.Time, zone *time.Location) (Filter, error) {
-	p := parser{values: values}
+	p := params.From(values)
 	days, problems := period.Parse(values, now, zone)
+	p.RefuseAll(problems)
 	f := Filter{
 		Period: days,
-		Status: p.oneOf("status", Statuses...), Learner: p.text("learner"), TeamID: p.id("team"), TemplateID: p.id("template"),
-		Stream: p.oneOf("stream", "yes", "no"), MinCost: p.amount("cost"), MinDuration: p.seconds("seconds"), RequestID: p.text("request"),
-		Provider: p.text("provider"), Model: p.text("model"), KeySource: p.oneOf("key", "user", "fallback"), ErrorClass: p.oneOf("class", Classes...),
+		Status: params.OneOf(p, "status", Statuses...), Learner: p.Text("learner"), TeamID: p.ID("team"), TemplateID: p.ID("template"),
+		Stream: params.OneOf(p, "stream", "yes", "no"), MinCost: amount(p, "cost"), MinDuration: seconds(p, "seconds"), RequestID: p.Text("request"),
+		Provider: p.Text("provider"), Model: p.Text("model"), KeySource: params.OneOf(p, "key", "user", "fallback"), ErrorClass: params.OneOf(p, "class", Classes...),
 	}
-	if problems = append(problems, p.problems...); len(problems) > 0 {
-		return Filter{}, fault.InvalidFields(problems)
+	if err := p.Err(); err != nil {
+		return Filter{}, err
 	}
 	return f, nil
 }
@@ -79,31 +74,22 @@ func ParseFilter(values url.Values, now time.Time, zone *time.Location) (Filter,
 // same.
 func (f Filter) Values() url.Values {
 	values := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
 	f.AddTo(values)
-	set("status", f.Status)
-	set("learner", f.Learner)
-	set("stream", f.Stream)
-	set("request", f.RequestID)
-	set("provider", f.Provider)
-	set("model", f.Model)
-	set("key", f.KeySource)
-	set("class", f.ErrorClass)
-	if f.TeamID != nil {
-		set("team", f.TeamID.String())
-	}
-	if f.TemplateID != nil {
-		set("template", f.TemplateID.String())
-	}
+	params.Set(values, "status", f.Status)
+	params.Set(values, "learner", f.Learner)
+	params.Set(values, "stream", f.Stream)
+	params.Set(values, "request", f.RequestID)
+	params.Set(values, "provider", f.Provider)
+	params.Set(values, "model", f.Model)
+	params.Set(values, "key", f.KeySource)
+	params.Set(values, "class", f.ErrorClass)
+	params.SetID(values, "team", f.TeamID)
+	params.SetID(values, "template", f.TemplateID)
 	if f.MinCost != nil {
-		set("cost", f.MinCost.String())
+		values.Set("cost", f.MinCost.String())
 	}
 	if f.MinDuration > 0 {
-		set("seconds", f.Seconds())
+		values.Set("seconds", f.Seconds())
 	}
 	return values
 }
@@ -125,69 +111,27 @@ func (f Filter) Narrowed() bool {
 	return len(values) > 0
 }
 
-// parser reads parameters and collects what is wrong with them.
-type parser struct {
-	values   url.Values
-	problems []fault.Field
-}
-
-func (p *parser) refuse(field, message string) {
-	p.problems = append(p.problems, fault.Field{Field: field, Message: message})
-}
-
-func (p *parser) text(field string) string {
-	value := strings.TrimSpace(p.values.Get(field))
-	switch {
-	case len(value) > maxText:
-		p.refuse(field, "is too long")
-	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
-		p.refuse(field, "holds characters that cannot be searched for")
-	}
-	return value
-}
-
-func (p *parser) oneOf(field string, allowed ...string) string {
-	value := p.values.Get(field)
-	if value != "" && !slices.Contains(allowed, value) {
-		p.refuse(field, "must be one of "+strings.Join(allowed, ", "))
-	}
-	return value
-}
-
-func (p *parser) id(field string) *uuid.UUID {
-	value := p.values.Get(field)
-	if value == "" {
-		return nil
-	}
-	id, err := uuid.Parse(value)
-	if err != nil {
-		p.refuse(field, "is not an id")
-		return nil
-	}
-	return &id
-}
-
-func (p *parser) amount(field string) *price.USD {
-	value := strings.TrimSpace(p.values.Get(field))
+func amount(p *params.Reader, field string) *price.USD {
+	value := p.Text(field)
 	if value == "" {
 		return nil
 	}
 	amount, err := price.ParseUSD(value)
 	if err != nil || amount.Decimal().IsNegative() {
-		p.refuse(field, "is no amount of dollars; write it like 0.05")
+		p.Refuse(field, "is no amount of dollars; write it like 0.05")
 		return nil
 	}
 	return &amount
 }
 
-func (p *parser) seconds(field string) time.Duration {
-	value := strings.TrimSpace(p.values.Get(field))
+func seconds(p *params.Reader, field string) time.Duration {
+	value := p.Text(field)
 	if value == "" {
 		return 0
 	}
 	seconds, err := decimal.NewFromString(value)
 	if err != nil || len(value) > 20 || seconds.IsNegative() || seconds.GreaterThan(decimal.NewFromInt(1_000_000)) {
-		p.refuse(field, "is no number of seconds; write it like 15 or 0.5")
+		p.Refuse(field, "is no number of seconds; write it like 15 or 0.5")
 		return 0
 	}
 	return time.Duration(seconds.Shift(3).IntPart()) * time.Millisecond

@@ -29,8 +29,8 @@ const Unresolved = "unresolved"
 // before. Other parameters are left alone. Bad values are fault.Invalid.
 func ParseQuery(values url.Values, zone *time.Location) (Query, error) {
 	q, p := Query{zone: zone}, params.From(values)
-	q.Status = p.OneOf("status", string(Open), string(Mitigated), string(Resolved), Unresolved)
-	if severity := p.OneOf("severity", "1", "2", "3"); severity != "" {
+	q.Status = params.OneOf(p, "status", string(Open), string(Mitigated), string(Resolved), Unresolved)
+	if severity := params.OneOf(p, "severity", "1", "2", "3"); severity != "" {
 		q.Severity = Severity(severity[0] - '0')
 	}
 	q.From, q.To = p.Days(zone)

@@ -27,13 +27,19 @@ type Reader struct {
 func From(values url.Values) *Reader { return &Reader{values: values} }
 
 // Refuse notes what is wrong with a parameter.
-func (r *Reader) Refuse(problems ...fault.Field) { r.problems = append(r.problems, problems...) }
+func (r *Reader) Refuse(name, message string) {
+	r.problems = append(r.problems, fault.Field{Field: name, Message: message})
+}
 
-func (r *Reader) refuse(name, message string) { r.Refuse(fault.Field{Field: name, Message: message}) }
+// RefuseAll notes what others found wrong with parameters.
+func (r *Reader) RefuseAll(problems []fault.Field) { r.problems = append(r.problems, problems...) }
+
+// Refused says whether anything was.
+func (r *Reader) Refused() bool { return len(r.problems) > 0 }
 
 // Err is one fault.Invalid that names all that was refused, or nil.
 func (r *Reader) Err() error {
-	if len(r.problems) == 0 {
+	if !r.Refused() {
 		return nil
 	}
 	return fault.InvalidFields(r.problems)
@@ -47,9 +53,9 @@ func (r *Reader) Text(name string) string {
 	value := strings.TrimSpace(r.values.Get(name))
 	switch {
 	case len(value) > longest:
-		r.refuse(name, "is too long")
+		r.Refuse(name, "is too long")
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
-		r.refuse(name, "holds characters that cannot be searched for")
+		r.Refuse(name, "holds characters that cannot be searched for")
 	default:
 		return value
 	}
@@ -57,13 +63,23 @@ func (r *Reader) Text(name string) string {
 }
 
 // OneOf reads one of some words.
-func (r *Reader) OneOf(name string, allowed ...string) string {
-	value := r.values.Get(name)
+func OneOf[T ~string](r *Reader, name string, allowed ...T) T {
+	value := T(r.values.Get(name))
 	if value == "" || slices.Contains(allowed, value) {
 		return value
 	}
-	last := len(allowed) - 1
-	r.refuse(name, "must be "+strings.TrimPrefix(strings.Join(allowed[:last], ", ")+" or ", " or ")+allowed[last])
+	list, last := "", len(allowed)-1
+	for i, word := range allowed {
+		switch i {
+		case 0:
+		case last:
+			list += " or "
+		default:
+			list += ", "
+		}
+		list += string(word)
+	}
+	r.Refuse(name, "must be "+list)
 	return ""
 }
 
@@ -75,7 +91,7 @@ func (r *Reader) ID(name string) *uuid.UUID {
 	}
 	id, err := uuid.Parse(value)
 	if err != nil {
-		r.refuse(name, "is not an id")
+		r.Refuse(name, "is not an id")
 		return nil
 	}
 	return &id
@@ -89,7 +105,7 @@ func (r *Reader) Number(name string) int64 {
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < 1 {
-		r.refuse(name, "is not a number from 1 on")
+		r.Refuse(name, "is not a number from 1 on")
 		return 0
 	}
 	return n
@@ -105,7 +121,7 @@ func (r *Reader) Days(zone *time.Location) (from, to time.Time) {
 		}
 		at, err := time.ParseInLocation(time.DateOnly, value, zone)
 		if err != nil || at.Year() < 2000 || at.Year() > 9998 {
-			r.refuse(name, "is not a day like 2026-11-24")
+			r.Refuse(name, "is not a day like 2026-11-24")
 			return time.Time{}
 		}
 		return at
@@ -115,7 +131,7 @@ func (r *Reader) Days(zone *time.Location) (from, to time.Time) {
 		to = to.AddDate(0, 0, 1) // the day itself included
 	}
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-		r.refuse("from", "is after to; choose an earlier day")
+		r.Refuse("from", "is after to; choose an earlier day")
 	}
 	return from, to
 }

@@ -30,7 +30,7 @@ func TestRead(t *testing.T) {
 	if name := r.Text("name"); name != "Ada" {
 		t.Errorf("text %q", name)
 	}
-	if kind := r.OneOf("kind", "a", "b"); kind != "b" {
+	if kind := params.OneOf(r, "kind", "a", "b"); kind != "b" {
 		t.Errorf("word %q", kind)
 	}
 	if id := r.ID("id"); id == nil || id.String() != "0198c0de-0000-7000-8000-000000000001" {
@@ -43,7 +43,7 @@ func TestRead(t *testing.T) {
 	if to.Sub(from) != 25*time.Hour || params.FirstDay(from, berlin) != "2026-10-25" || params.LastDay(to, berlin) != "2026-10-25" {
 		t.Errorf("days from %v to %v", from, to)
 	}
-	if r.Text("none") != "" || r.OneOf("none", "a") != "" || r.ID("none") != nil || r.Number("none") != 0 || r.Err() != nil {
+	if r.Text("none") != "" || params.OneOf(r, "none", "a") != "" || r.ID("none") != nil || r.Number("none") != 0 || r.Err() != nil {
 		t.Errorf("what is not there is refused: %v", r.Err())
 	}
 }
@@ -52,7 +52,7 @@ func TestRead(t *testing.T) {
 func TestRefuse(t *testing.T) {
 	t.Parallel()
 	r := read(t, "name=a%00b&long="+strings.Repeat("x", 256)+"&utf=%ff&kind=c&only=x&id=7&n=0&m=many&from=2026-02-30&to=soon")
-	if r.Text("name") != "" || r.Text("long") != "" || r.Text("utf") != "" || r.OneOf("kind", "a", "b", "d") != "" || r.OneOf("only", "a") != "" ||
+	if r.Text("name") != "" || r.Text("long") != "" || r.Text("utf") != "" || params.OneOf(r, "kind", "a", "b", "d") != "" || params.OneOf(r, "only", "a") != "" ||
 		r.ID("id") != nil || r.Number("n") != 0 || r.Number("m") != 0 {
 		t.Error("something that was refused is used")
 	}

@@ -6,15 +6,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
-	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/params"
 	"github.com/promptcademy/promptops/internal/period"
 )
 
@@ -89,12 +85,8 @@ const (
 // Buckets are all of them.
 var Buckets = []Bucket{Hours, Days, Weeks}
 
-const (
-	maxName = 255 // bytes of a name or an address
-
-	// MostDaysOfHours is how many days can be divided into hours.
-	MostDaysOfHours = 14
-)
+// MostDaysOfHours is how many days can be divided into hours.
+const MostDaysOfHours = 14
 
 // ParseQuery reads a Query from the parameters of a URL:
 //
@@ -110,32 +102,32 @@ const (
 // Days begin and end at midnight in zone. Bad values come back as one
 // fault.Invalid that names them all.
 func ParseQuery(values url.Values, now time.Time, zone *time.Location) (Query, error) {
-	p := parser{values: values}
+	p := params.From(values)
 	q := Query{
 		Zone:       zone,
-		Provider:   p.name("provider"),
-		Model:      p.name("model"),
-		TeamID:     p.id("team"),
-		KeySource:  oneOf(&p, "key", "", "user", "fallback"),
-		TemplateID: p.id("template"),
-		Learner:    strings.TrimSpace(p.name("learner")),
-		Group:      oneOf(&p, "group", ByModel, Dimensions...),
-		Sub:        oneOf(&p, "sub", "", Dimensions...),
-		Metric:     oneOf(&p, "metric", Cost, Metrics...),
-		Bucket:     oneOf(&p, "bucket", Days, Buckets...),
-		Compare:    oneOf(&p, "compare", "", "previous") != "",
+		Provider:   p.Text("provider"),
+		Model:      p.Text("model"),
+		TeamID:     p.ID("team"),
+		KeySource:  params.OneOf(p, "key", "user", "fallback"),
+		TemplateID: p.ID("template"),
+		Learner:    p.Text("learner"),
+		Group:      cmp.Or(params.OneOf(p, "group", Dimensions...), ByModel),
+		Sub:        params.OneOf(p, "sub", Dimensions...),
+		Metric:     cmp.Or(params.OneOf(p, "metric", Metrics...), Cost),
+		Bucket:     cmp.Or(params.OneOf(p, "bucket", Buckets...), Days),
+		Compare:    params.OneOf(p, "compare", "previous") != "",
 	}
 	if q.Sub == q.Group {
 		q.Sub = "" // nothing would be told apart
 	}
 	days, problems := period.Parse(values, now, zone)
-	if p.problems = append(p.problems, problems...); len(p.problems) > 0 {
-		return Query{}, fault.InvalidFields(p.problems)
-	}
+	p.RefuseAll(problems)
 	q.Range, q.From, q.To = days.Range, days.From, days.To
-	if n := q.days(); q.Bucket == Hours && n > MostDaysOfHours {
-		p.refuse("bucket", "cannot be hour for %d days; choose %d days or fewer, or days or weeks", n, MostDaysOfHours)
-		return Query{}, fault.InvalidFields(p.problems)
+	if n := q.days(); !p.Refused() && q.Bucket == Hours && n > MostDaysOfHours {
+		p.Refuse("bucket", fmt.Sprintf("cannot be hour for %d days; choose %d days or fewer, or days or weeks", n, MostDaysOfHours))
+	}
+	if err := p.Err(); err != nil {
+		return Query{}, err
 	}
 	return q, nil
 }
@@ -176,22 +168,13 @@ func (q Query) Values() url.Values {
 // understand, too.
 func (q Query) Filters() url.Values {
 	values := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
 	q.period().AddTo(values)
-	set("provider", q.Provider)
-	set("model", q.Model)
-	set("key", q.KeySource)
-	set("learner", q.Learner)
-	if q.TeamID != nil {
-		set("team", q.TeamID.String())
-	}
-	if q.TemplateID != nil {
-		set("template", q.TemplateID.String())
-	}
+	params.Set(values, "provider", q.Provider)
+	params.Set(values, "model", q.Model)
+	params.Set(values, "key", q.KeySource)
+	params.Set(values, "learner", q.Learner)
+	params.SetID(values, "team", q.TeamID)
+	params.SetID(values, "template", q.TemplateID)
 	return values
 }
 
@@ -253,55 +236,6 @@ func (q Query) mirrored() []time.Time {
 		all[i] = at
 	}
 	return all
-}
-
-// parser reads parameters and collects what is wrong with them.
-type parser struct {
-	values   url.Values
-	problems []fault.Field
-}
-
-func (p *parser) refuse(field, format string, args ...any) {
-	p.problems = append(p.problems, fault.Field{Field: field, Message: fmt.Sprintf(format, args...)})
-}
-
-func (p *parser) name(field string) string {
-	value := p.values.Get(field)
-	switch {
-	case len(value) > maxName:
-		p.refuse(field, "is too long")
-	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
-		p.refuse(field, "holds characters that no name has")
-	}
-	return value
-}
-
-func oneOf[T ~string](p *parser, field string, byDefault T, allowed ...T) T {
-	value := T(p.values.Get(field))
-	switch {
-	case value == "":
-		return byDefault
-	case !slices.Contains(allowed, value):
-		names := make([]string, len(allowed))
-		for i, a := range allowed {
-			names[i] = string(a)
-		}
-		p.refuse(field, "must be %s", strings.Join(names, " or "))
-	}
-	return value
-}
-
-func (p *parser) id(field string) *uuid.UUID {
-	value := p.values.Get(field)
-	if value == "" {
-		return nil
-	}
-	id, err := uuid.Parse(value)
-	if err != nil {
-		p.refuse(field, "is not an id")
-		return nil
-	}
-	return &id
 }
 
 // withDefaults fills in what the zero value leaves open.
