@@ -169,7 +169,7 @@ func TestLogsPage(t *testing.T) {
 	marta.get("/logs?q=ONERROR").wants(t, 200).shows(t, "1 event")
 	marta.get("/logs?event=nothing").wants(t, 200).shows(t, "No events match", "Clear the filters")
 	marta.get("/logs?from=2026-11-01&to=2026-11-02").wants(t, 200).shows(t, "No events in this time")
-	marta.get("/logs?level=loud&start=9&before=x").wants(t, 422).shows(t, "level must be one of", "121 events")
+	marta.get("/logs?level=loud&start=9&before=x").wants(t, 422).shows(t, "level must be info, warn or error", "121 events")
 	marta.get("/logs?before=x").wants(t, 422).shows(t, "is no place in the list")
 	fragment := marta.get("/logs?level=error", "HX-Request", "true").wants(t, 200).shows(t, "it_broke")
 	if strings.Contains(fragment.Text, "<html") {

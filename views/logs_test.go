@@ -50,7 +50,7 @@ func logPages() map[string]templ.Component {
 	none, refused, searched, end := logsPage(), logsPage(), logsPage(), logsPage()
 	none.Events, none.Newest, none.Newer, none.Older, none.Filters.Narrowed, none.Count, none.Cut = nil, "", "", "", false, "0 events", false
 	none.Chart = LogChartOf([]LogSpan{{From: time.Unix(0, 0), To: time.Unix(0, 0).Add(24 * time.Hour)}}, 0, time.UTC)
-	refused.Filters.Problem, refused.Theme, refused.Tail = "The filters could not be used: level must be one of info, warn, error.", "dark", ""
+	refused.Filters.Problem, refused.Theme, refused.Tail = "The filters could not be used: level must be info, warn or error.", "dark", ""
 	searched.Events, searched.Newest, searched.Newer, searched.Older, searched.Count, searched.Chart.Unknown = nil, "", "", "", "", true
 	searched.Searched, searched.Since, searched.Rest = "50,000", new(someMoment()), "/logs?q=x&before=3"
 	end.Events, end.Older, end.Tail = nil, "", ""
