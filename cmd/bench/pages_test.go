@@ -16,7 +16,7 @@ import (
 // someFacts are what readFacts finds.
 var someFacts = map[string]string{
 	"learner": "l1", "learner-email": "l@demo.test", "team": "t1", "run": "r1", "template": "p1", "fallback-key": "k1", "procedure": "leaked-key",
-	"old-from": "2026-07-01", "old-to": "2026-07-30", "operator": "o1", "endpoint": "bench", "incident": "7", "lead-learner": "l2", "lead-run": "r2",
+	"price-job": "3", "two-weeks-ago": "2026-07-17", "old-from": "2026-07-01", "old-to": "2026-07-30", "operator": "o1", "endpoint": "bench", "incident": "7", "lead-learner": "l2", "lead-run": "r2",
 }
 
 // Every page of the table is measured, as an admin and, where it is theirs, as a lead.

@@ -39,7 +39,8 @@ type question struct {
 
 // always is asked of pages that show nothing by themselves.
 var always = map[string]string{
-	"/runbook/:slug/diff": "?from=0&to=0",
+	"/runbook/:slug/diff":    "?from=0&to=0",
+	"/settings/prices/model": "?name=openai/gpt-5-mini",
 }
 
 // questions are asked beside what a page shows by itself, where its work depends on
@@ -52,6 +53,11 @@ var questions = map[string][]question{
 		{"half a year, a model on own keys", "?range=180d&model=openai/gpt-5-mini&key=user", false},
 		{"half a year, a team", "?range=180d&team={team}", true},
 		{"an old month", "?from={old-from}&to={old-to}", false},
+		{"half a year, compared", "?range=180d&compare=previous", false},
+		{"half a year by team", "?range=180d&group=team", true},
+		{"half a year by team and model", "?range=180d&group=team&sub=model", true},
+		{"half a year by learner", "?range=180d&group=learner", true},
+		{"two weeks by hour", "?from={two-weeks-ago}&bucket=hour", false},
 	},
 	"/runs": {
 		{"half a year", "?range=180d", false},
@@ -68,6 +74,9 @@ var questions = map[string][]question{
 		{"a rare template", "?range=180d&template={template}", false},
 		{"a team, nothing takes that long", "?range=180d&team={team}&seconds=100000", true},
 		{"a rare provider on own keys", "?range=180d&provider=xai&key=user", false},
+	},
+	"/logs": {
+		{"a word", "?range=30d&q=timeout", true},
 	},
 	"/activity": {
 		{"half a year", "?range=180d", false},
@@ -95,6 +104,7 @@ var subjects = map[string]string{
 	"/settings/operators/:id":   "operator",
 	"/settings/teams/:id":       "team",
 	"/settings/providers/:id":   "endpoint",
+	"/settings/prices/jobs/:id": "price-job",
 }
 
 // viewsOf are all pages whose address contains one of only, separated by commas. One that has to be told what it
@@ -166,7 +176,11 @@ func readFacts(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {
 		"procedure":     `select 'missing-api-key'`,
 		"old-from":      `select (current_date - 120)::text`,
 		"old-to":        `select (current_date - 91)::text`,
-		"operator":      `insert into ops.operators (email, name, role) values ('somebody@bench.test', 'Somebody', 'admin') returning id::text`,
+		"two-weeks-ago": `select (current_date - 13)::text`,
+		"price-job": `
+			insert into ops.price_jobs (provider, model, from_at, to_at, status, actor, created_at, finished_at)
+			values ('openai', 'gpt-5-mini', '-infinity', now(), 'done', 'bench', now(), now()) returning id::text`,
+		"operator": `insert into ops.operators (email, name, role) values ('somebody@bench.test', 'Somebody', 'admin') returning id::text`,
 		"endpoint": `
 			insert into ops.providers (id, name, base_url) values ('bench', 'Bench', 'https://bench.example.com/v1')
 			on conflict (id) do update set name = excluded.name returning id`,
