@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -28,18 +29,27 @@ func (s *Server) usagePage(c echo.Context) error {
 	if err := limitTo(scope, &query); err != nil {
 		return err
 	}
-	report, err := s.usageFor(scope).Report(ctx, query)
-	if err != nil {
+	var report usage.Report
+	var options usage.Options
+	var found patterns
+	parts, reading := errgroup.WithContext(ctx)
+	parts.Go(func() (err error) {
+		report, err = s.usageFor(scope).Report(reading, query)
 		return err
-	}
-	options, err := s.usageFor(scope).Options(ctx, query)
-	if err != nil {
+	})
+	parts.Go(func() (err error) {
+		options, err = s.usageFor(scope).Options(reading, query)
+		return err
+	})
+	parts.Go(func() (err error) {
+		found, err = s.patternsOf(reading, scope, query)
+		return err
+	})
+	if err := parts.Wait(); err != nil {
 		return err
 	}
 	page := usageView(report, query, s.providerName)
-	if err := s.addPatterns(ctx, scope, query, report, &page); err != nil {
-		return err
-	}
+	found.addTo(&page, report, query, s.providerName)
 	page.Page = s.page(c, "AI Usage")
 	page.Filters = usageFilters(query, options, s.Now(), s.providerName)
 	if page.Saved, err = s.savedViews(c, "/usage", query.Values()); err != nil {

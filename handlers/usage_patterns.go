@@ -6,50 +6,74 @@ import (
 	"net/url"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/usage"
 	"github.com/promptcademy/promptops/views"
 )
 
-// addPatterns puts onto AI Usage what is not a sum: where its charts lead, the
-// forecast, what changed most, and when in the week it happens.
-func (s *Server) addPatterns(ctx context.Context, scope scope, q usage.Query, r usage.Report, page *views.UsagePage) error {
-	if page.Empty {
-		return nil
-	}
+// patterns are what AI Usage shows that is not a sum: the forecast, what changed
+// most, and when in the week it happens.
+type patterns struct {
+	daily    *price.USD // budget; nil: there is none, or it is not shown
+	forecast *views.ForecastCard
+	moved    *usage.Moved // nil: too much to count, as is a heat that is nil
+	heat     *usage.Heat
+}
+
+// patternsOf reads its parts at the same time.
+func (s *Server) patternsOf(ctx context.Context, scope scope, q usage.Query) (p patterns, err error) {
 	store, now := s.usageFor(scope), s.Now()
-	var daily *price.USD
 	if scope.learner == nil {
 		limits, err := s.Budgets.InForce(ctx)
 		if err != nil {
-			return err
+			return patterns{}, err
 		}
-		daily = limits.DailyUSD
+		p.daily = limits.DailyUSD
+	}
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() (err error) {
+		p.forecast, err = s.forecastFor(ctx, store, q, p.daily, now)
+		return err
+	})
+	parts.Go(func() error {
+		moved, counted, err := store.Movers(ctx, q, now)
+		if counted {
+			p.moved = &moved
+		}
+		return err
+	})
+	parts.Go(func() error {
+		heat, counted, err := store.Heat(ctx, q, now)
+		if counted {
+			p.heat = &heat
+		}
+		return err
+	})
+	return p, parts.Wait()
+}
+
+// addTo puts them onto the page of a report, and leads from its charts to the runs.
+func (p patterns) addTo(page *views.UsagePage, r usage.Report, q usage.Query, providerName func(string) string) {
+	if page.Empty {
+		return
 	}
 	for i, chart := range page.Charts {
 		chart.RangeForm = "filters"
 		page.Charts[i] = linkChart(chart, r, q)
 	}
-	if daily != nil && q.KeySource == "fallback" && onlyByKey(q) && q.Metric == usage.Cost && q.Bucket == usage.Days {
-		page.Charts[0] = page.Charts[0].Marked("Daily budget", views.Money(daily.Decimal()), daily.Decimal())
+	if p.daily != nil && q.KeySource == "fallback" && onlyByKey(q) && q.Metric == usage.Cost && q.Bucket == usage.Days {
+		page.Charts[0] = page.Charts[0].Marked("Daily budget", views.Money(p.daily.Decimal()), p.daily.Decimal())
 	}
-	var err error
-	if page.Forecast, err = s.forecastFor(ctx, store, q, daily, now); err != nil {
-		return err
+	page.Forecast = p.forecast
+	if p.moved != nil {
+		page.Patterns.Movers = moversView(*p.moved, q, groupNames(q, providerName))
 	}
-	moved, counted, err := store.Movers(ctx, q, now)
-	if err != nil {
-		return err
+	if p.heat != nil {
+		page.Patterns.Hours = heatView(*p.heat, q)
 	}
-	if counted {
-		page.Patterns.Movers = moversView(moved, q, groupNames(q, s.providerName))
-	}
-	heat, counted, err := store.Heat(ctx, q, now)
-	if err == nil && counted {
-		page.Patterns.Hours = heatView(heat, q)
-	}
-	return err
 }
 
 // onlyByKey says whether no filter is set but that of the key source: what is left is
