@@ -11,8 +11,8 @@ type Page struct {
 	Leads bool   // team leads may, too
 }
 
-// Pages are those of the table, for whoever measures all of them. Files to download
-// and single checks of the runbook are none.
+// Pages are those of the table, for whoever measures all of them. Files to download,
+// what is followed live and single checks of the runbook are none.
 func Pages() (pages []Page) {
 	for _, r := range routes {
 		switch r.access {
@@ -20,7 +20,7 @@ func Pages() (pages []Page) {
 		default:
 			continue
 		}
-		if r.method == http.MethodGet && !strings.HasSuffix(r.path, ".csv") && !strings.HasSuffix(r.path, ".md") && r.path != runbookPath+"/checks/:id" {
+		if r.method == http.MethodGet && !takesLong(r.path) && !strings.HasSuffix(r.path, ".md") && r.path != runbookPath+"/checks/:id" {
 			pages = append(pages, Page{r.path, r.access != admin})
 		}
 	}

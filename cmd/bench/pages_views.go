@@ -39,8 +39,9 @@ type question struct {
 
 // always is asked of pages that show nothing by themselves.
 var always = map[string]string{
-	"/runbook/:slug/diff":    "?from=0&to=0",
-	"/settings/prices/model": "?name=openai/gpt-5-mini",
+	"/runbook/:slug/diff":        "?from=0&to=0",
+	"/settings/prices/model":     "?name=openai/gpt-5-mini",
+	"/settings/prices/recompute": "?name=openai/gpt-5-mini",
 }
 
 // questions are asked beside what a page shows by itself, where its work depends on
