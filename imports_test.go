@@ -50,7 +50,7 @@ var mayImport = map[string]string{
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
 	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit internal/sheet",
-	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit internal/loop",
+	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit internal/loop internal/rollup",
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner internal/loop",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
 	"internal/rollup":               "internal/fault internal/period internal/postgres",

@@ -32,12 +32,12 @@ func (s *Server) usagePage(c echo.Context) error {
 	var report usage.Report
 	var options usage.Options
 	var found patterns
+	// Two at once, and no more: they share the database with the run endpoint.
 	parts, reading := errgroup.WithContext(ctx)
 	parts.Go(func() (err error) {
-		report, err = s.usageFor(scope).Report(reading, query)
-		return err
-	})
-	parts.Go(func() (err error) {
+		if report, err = s.usageFor(scope).Report(reading, query); err != nil {
+			return err
+		}
 		options, err = s.usageFor(scope).Options(reading, query)
 		return err
 	})

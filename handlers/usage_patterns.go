@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/usage"
@@ -23,7 +21,6 @@ type patterns struct {
 	heat     *usage.Heat
 }
 
-// patternsOf reads its parts at the same time.
 func (s *Server) patternsOf(ctx context.Context, scope scope, q usage.Query) (p patterns, err error) {
 	store, now := s.usageFor(scope), s.Now()
 	if scope.learner == nil {
@@ -33,26 +30,24 @@ func (s *Server) patternsOf(ctx context.Context, scope scope, q usage.Query) (p 
 		}
 		p.daily = limits.DailyUSD
 	}
-	parts, ctx := errgroup.WithContext(ctx)
-	parts.Go(func() (err error) {
-		p.forecast, err = s.forecastFor(ctx, store, q, p.daily, now)
-		return err
-	})
-	parts.Go(func() error {
-		moved, counted, err := store.Movers(ctx, q, now)
-		if counted {
-			p.moved = &moved
-		}
-		return err
-	})
-	parts.Go(func() error {
-		heat, counted, err := store.Heat(ctx, q, now)
-		if counted {
-			p.heat = &heat
-		}
-		return err
-	})
-	return p, parts.Wait()
+	if p.forecast, err = s.forecastFor(ctx, store, q, p.daily, now); err != nil {
+		return patterns{}, err
+	}
+	moved, counted, err := store.Movers(ctx, q, now)
+	if err != nil {
+		return patterns{}, err
+	}
+	if counted {
+		p.moved = &moved
+	}
+	heat, counted, err := store.Heat(ctx, q, now)
+	if err != nil {
+		return patterns{}, err
+	}
+	if counted {
+		p.heat = &heat
+	}
+	return p, nil
 }
 
 // addTo puts them onto the page of a report, and leads from its charts to the runs.

@@ -155,9 +155,9 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if err := dropMarked(ctx, tx, horizon); err != nil {
 		return waiting, err
 	}
-	var oldest *time.Time
+	var oldest *time.Time // by attempts, since their times have an index, and a run begins with its first
 	if err := tx.QueryRow(ctx, `
-		select least((select min(created_at) from public.prompt_runs where user_id is not null), (select min(created_at) from public.template_events),
+		select least((select min(created_at) from public.prompt_attempts), (select min(created_at) from public.template_events),
 		             (select min(started_at) from public.user_progress), (select min(completed_at) from public.user_progress))`).Scan(&oldest); err != nil {
 		return waiting, err
 	}

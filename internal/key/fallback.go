@@ -20,10 +20,10 @@ import (
 // Fallbacks is what admins do with the platform's keys. Every change is one
 // transaction with its entry in the audit log and in the key's own history.
 type Fallbacks struct {
-	db   postgres.DB
-	ring *seal.Ring
-	zone *time.Location // where the days and months of money begin
-	week weekMemory
+	db    postgres.DB
+	ring  *seal.Ring
+	zone  *time.Location // where the days and months of money begin
+	spent periodMemory
 }
 
 // NewFallbacks returns a Fallbacks on db that seals with ring.

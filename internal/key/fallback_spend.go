@@ -3,7 +3,6 @@ package key
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
@@ -20,8 +20,9 @@ const spendDays = 7
 // spending fills in what the keys have spent, and returns how many attempts found
 // no key, by provider.
 //
-// The month is the counter that the cap is kept by. Today is the same for a day:
-// it is nowhere counted by key, so it is added up.
+// The month is the counter that the cap is kept by. Days are nowhere counted by key,
+// so they are added up: once for each period that package rollup knows to be over, and
+// from the rows for the rest.
 func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey, now time.Time) (missing map[string]int, err error) {
 	begins := f.days(now)
 	month := now.In(f.zone).Format("2006-01-") + "01"
@@ -32,6 +33,13 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 		first[keys[i].ID] = dayOf(begins, keys[i].CreatedAt)
 	}
 	missing = map[string]int{}
+	known, err := rollup.Read(ctx, tx, f.zone, begins[0], begins[spendDays+1])
+	if err != nil {
+		return nil, err
+	}
+	plan := known.Plan(rollup.Key, begins)
+	spends, unread := f.spent.find(plan.Periods)
+	var rest []keySpend
 	var batch pgx.Batch
 	batch.Queue(`
 		select subject, used_usd from ops.budget_counters where scope = 'key' and period = $1::date`, month,
@@ -46,16 +54,30 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 		})
 		return err
 	})
-	var today []daySpend
-	batch.Queue(daySpendQuery, begins[spendDays], begins[spendDays+1], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
-		today, err = pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
+	take := func(found pgx.Rows) error {
+		some, err := pgx.CollectRows(found, pgx.RowToStructByPos[keySpend])
+		rest = append(rest, some...)
 		return err
-	})
-	week, from := f.week.find(begins[0], now)
-	if from < spendDays {
-		batch.Queue(daySpendQuery, begins[from], begins[spendDays], begins[:spendDays+1]).Query(func(rows pgx.Rows) (err error) {
-			read, err := pgx.CollectRows(rows, pgx.RowToStructByPos[daySpend])
-			week = append(week, read...)
+	}
+	batch.Queue(`
+		select fallback_key_id, provider, width_bucket(created_at, $3::timestamptz[]), `+keySpends+`
+		from unnest($1::timestamptz[], $2::timestamptz[]) span (from_at, to_at)
+		join public.prompt_attempts a on a.created_at >= span.from_at and a.created_at < span.to_at
+		where `+spendsOrMisses+`
+		group by 1, 2, 3`, plan.From, plan.To, begins).Query(take)
+	if len(unread) > 0 {
+		batch.Queue(`
+			select p.id, fallback_key_id, provider, 0, `+keySpends+`
+			from ops.usage_periods p
+			join public.prompt_attempts a on a.created_at >= p.starts_at and a.created_at < p.ends_at
+			where p.id = any ($1) and (`+spendsOrMisses+`)
+			group by 1, 2, 3`, unread).Query(func(rows pgx.Rows) error {
+			var id int64
+			var one keySpend
+			_, err := pgx.ForEachRow(rows, []any{&id, &one.KeyID, &one.Provider, &one.Day, &one.USD, &one.Missing}, func() error {
+				spends[id] = append(spends[id], one)
+				return nil
+			})
 			return err
 		})
 	}
@@ -79,10 +101,14 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, err
 	}
-	if from < spendDays {
-		f.week.keep(begins[0], now, week, from == 0)
+	f.spent.keep(spends)
+	for i, id := range plan.Periods {
+		for _, one := range spends[id] {
+			one.Day = int(plan.Buckets[i])
+			rest = append(rest, one)
+		}
 	}
-	for _, spent := range slices.Concat(week, today) {
+	for _, spent := range rest {
 		missing[spent.Provider] += spent.Missing
 		if spent.KeyID == nil || spent.USD == nil || byKey[*spent.KeyID] == nil {
 			continue
@@ -101,8 +127,8 @@ func (f *Fallbacks) spending(ctx context.Context, tx pgx.Tx, keys []FallbackKey,
 	return missing, nil
 }
 
-// daySpend is what a key has spent on a day, and how many attempts found none.
-type daySpend struct {
+// keySpend is what a key has spent on a day, and how many attempts found none.
+type keySpend struct {
 	KeyID    *uuid.UUID
 	Provider string
 	Day      int // from 1; today is the one after the seven
@@ -110,56 +136,40 @@ type daySpend struct {
 	Missing  int
 }
 
-const daySpendQuery = `
-	select fallback_key_id, provider, width_bucket(created_at, $3::timestamptz[]), sum(cost_usd), count(*) filter (where error_class = 'missing_key')
-	from public.prompt_attempts
-	where created_at >= $1 and created_at < $2
-	  and (key_source = 'fallback' and cost_usd is not null or error_class = 'missing_key')
-	group by 1, 2, 3`
-
-// weekMemory remembers the days that are over, of which millions of rows have to be
-// read where a platform is busy. Hardly any run ends on the next day, so that for
-// yesterday a minute is soon enough to notice, and for the days before it an hour.
-type weekMemory struct {
-	mu    sync.Mutex
-	begin time.Time // of the seven days
-	whole time.Time // when all of them were read
-	read  time.Time // when yesterday was
-	spent []daySpend
-}
-
 const (
-	weekFresh = time.Minute
-	daysFresh = time.Hour
+	keySpends      = `sum(cost_usd), count(*) filter (where error_class = 'missing_key')`
+	spendsOrMisses = `key_source = 'fallback' and cost_usd is not null or error_class = 'missing_key'`
 )
 
-// find returns what is known of the days before the day number from, counted from 0:
-// that one and those after it have to be read.
-func (w *weekMemory) find(begin, now time.Time) (spent []daySpend, from int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	young := func(read time.Time, most time.Duration) bool {
-		age := now.Sub(read)
-		return w.begin.Equal(begin) && age >= 0 && age < most
-	}
-	switch {
-	case young(w.read, weekFresh) && young(w.whole, daysFresh):
-		return slices.Clone(w.spent), spendDays
-	case young(w.whole, daysFresh):
-		return slices.DeleteFunc(slices.Clone(w.spent), func(s daySpend) bool { return s.Day == spendDays }), spendDays - 1
-	default:
-		return nil, 0
-	}
+// periodMemory remembers what was spent in periods of package rollup: eight days can
+// be a million rows. What a period holds never changes; where a row of it does, another
+// period takes its place.
+type periodMemory struct {
+	mu    sync.Mutex
+	spent map[int64][]keySpend // by the id of the period
 }
 
-// keep remembers the days; whole says that all of them were read.
-func (w *weekMemory) keep(begin, now time.Time, spent []daySpend, whole bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if whole {
-		w.whole = now
+// find returns what is known of some periods, and which of them are not known.
+func (m *periodMemory) find(ids []int64) (spent map[int64][]keySpend, unread []int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	spent = make(map[int64][]keySpend, len(ids))
+	for _, id := range ids {
+		if all, known := m.spent[id]; known {
+			spent[id] = all
+		} else {
+			spent[id] = nil
+			unread = append(unread, id)
+		}
 	}
-	w.begin, w.read, w.spent = begin, now, spent
+	return spent, unread
+}
+
+// keep remembers these periods, and forgets all others.
+func (m *periodMemory) keep(spent map[int64][]keySpend) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spent = spent
 }
 
 // days are the beginnings of the seven days before today, of today and of
