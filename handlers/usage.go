@@ -2,9 +2,12 @@ package handlers
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -32,20 +35,17 @@ func (s *Server) usagePage(c echo.Context) error {
 	var report usage.Report
 	var options usage.Options
 	var found patterns
-	// Two at once, and no more: they share the database with the run endpoint.
-	parts, reading := errgroup.WithContext(ctx)
-	parts.Go(func() (err error) {
-		if report, err = s.usageFor(scope).Report(reading, query); err != nil {
+	err = together(ctx, func(ctx context.Context) (err error) {
+		if report, err = s.usageFor(scope).Report(ctx, query); err != nil {
 			return err
 		}
-		options, err = s.usageFor(scope).Options(reading, query)
+		options, err = s.usageFor(scope).Options(ctx, query)
+		return err
+	}, func(ctx context.Context) (err error) {
+		found, err = s.patternsOf(ctx, scope, query)
 		return err
 	})
-	parts.Go(func() (err error) {
-		found, err = s.patternsOf(reading, scope, query)
-		return err
-	})
-	if err := parts.Wait(); err != nil {
+	if err != nil {
 		return err
 	}
 	page := usageView(report, query, s.providerName)
@@ -69,6 +69,28 @@ func (s *Server) usagePage(c echo.Context) error {
 		return s.renderFragment(c, status, views.UsageContent(page))
 	}
 	return s.render(c, status, views.Usage(page))
+}
+
+// together does two things at the same time, and no more: pages share the database
+// with the run endpoint. A panic is that of the caller, where it breaks one page and
+// not the program.
+func together(ctx context.Context, one, other func(ctx context.Context) error) error {
+	var parts errgroup.Group
+	var broken any
+	parts.Go(func() (err error) {
+		defer func() {
+			if broken = recover(); broken != nil {
+				broken = fmt.Sprintf("%v\n%s", broken, debug.Stack())
+				err = errors.New("broken")
+			}
+		}()
+		return other(ctx)
+	})
+	err := errors.Join(one(ctx), parts.Wait())
+	if broken != nil {
+		panic(broken)
+	}
+	return err
 }
 
 // usageQuery reads the query of a page. What cannot be used is left out, and the
