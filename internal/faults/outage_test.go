@@ -99,7 +99,8 @@ func TestOutcomeWaitsForTheDatabase(t *testing.T) {
 	n := w.addNode(map[string]string{"DATABASE_URL": address.String()})
 	a := ask{who: w.people[0], marker: uuid.NewString(), key: uuid.NewString(), models: []string{"openai/gpt-5-mini-fault-slow"}, config: map[string]any{"timeoutMs": 60_000}}
 	answers := later(w.ctx, n.URL(), a)
-	w.begun(a.marker)
+	// Its row alone does not say that the node has heard of it.
+	await(t, "the model is asked", time.Minute, func() bool { return w.box.Begun() == 1 })
 	line.cut()
 	got := one(t, answers)
 	if got.status != http.StatusServiceUnavailable || got.retry == "" {
