@@ -15,8 +15,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 const (
@@ -47,18 +49,10 @@ func NewKeeper(db *pgxpool.Pool, zone *time.Location, log *slog.Logger) *Keeper 
 
 // Run counts every minute until ctx is done.
 func (k *Keeper) Run(ctx context.Context) error {
-	ticker := time.NewTicker(everySoOften)
-	defer ticker.Stop()
-	for {
-		if _, err := k.RunOnce(ctx); err != nil && ctx.Err() == nil {
-			k.log.Warn("activity_not_counted", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, k.log, "activity_not_counted", everySoOften, func(ctx context.Context, _ time.Time) error {
+		_, err := k.RunOnce(ctx)
+		return err
+	})
 }
 
 // progress is how far a round came.
@@ -145,7 +139,7 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 		select set_config('work_mem', '64MB', true), set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
 		return waiting, err
 	}
-	horizon, err := k.horizon(ctx, tx)
+	horizon, err := rollup.Horizon(ctx, tx, "ops.activity_horizon", k.fresh)
 	if err != nil || horizon.IsZero() {
 		return waiting, err
 	}
@@ -164,7 +158,7 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if oldest == nil {
 		return upToDate, nil
 	}
-	zones, err := k.zones(ctx, tx)
+	zones, err := rollup.Zones(ctx, tx, k.zone)
 	if err != nil {
 		return waiting, err
 	}
@@ -184,31 +178,6 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 		}
 	}
 	return upToDate, nil
-}
-
-// horizon returns the moment up to which everything that came in time is visible to
-// this transaction, less fresh; and notes this moment for later rounds.
-func (k *Keeper) horizon(ctx context.Context, tx pgx.Tx) (time.Time, error) {
-	var known *time.Time
-	err := tx.QueryRow(ctx, `
-		select max(noted_at) from ops.activity_horizon where noted_by <= pg_snapshot_xmin(pg_current_snapshot())`).Scan(&known)
-	if err != nil {
-		return time.Time{}, err
-	}
-	// First the time, then a number, and not before the one noted has served: as
-	// package rollup does it.
-	var now time.Time
-	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
-		return time.Time{}, err
-	}
-	_, err = tx.Exec(ctx, `
-		insert into ops.activity_horizon (noted_at, noted_by) values ($1, pg_current_xact_id())
-		on conflict (only_row) do update set noted_at = excluded.noted_at, noted_by = excluded.noted_by
-		where ops.activity_horizon.noted_by <= pg_snapshot_xmin(pg_current_snapshot())`, now)
-	if err != nil || known == nil {
-		return time.Time{}, err
-	}
-	return known.Add(-k.fresh), nil
 }
 
 const thisRound = `(select round from ops.activity_round)`
@@ -291,23 +260,6 @@ func lookUpAgain(ctx context.Context, tx pgx.Tx, slots []time.Time, horizon time
 		    (last_run_at, last_run_id, last_run_failed) = `+last(` and run.team_id = a.team_id`)+`, round = `+thisRound+`
 		where `+doubtful+`)`, slots, horizon)
 	return err
-}
-
-// zones are those whose days are counted.
-func (k *Keeper) zones(ctx context.Context, tx pgx.Tx) ([]*time.Location, error) {
-	rows, err := tx.Query(ctx, `select distinct timezone from ops.operators where timezone <> '' and disabled_at is null order by 1`)
-	if err != nil {
-		return nil, err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	zones := []*time.Location{k.zone}
-	for _, name := range names {
-		zone, err := time.LoadLocation(name)
-		if err == nil && !slices.ContainsFunc(zones, func(z *time.Location) bool { return z.String() == zone.String() }) {
-			zones = append(zones, zone)
-		}
-	}
-	return zones, err
 }
 
 // stretch is what is still to be counted of a day.

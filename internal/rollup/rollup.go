@@ -36,6 +36,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/fault"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/period"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
@@ -67,18 +68,10 @@ func NewRoller(db *pgxpool.Pool, zone *time.Location, log *slog.Logger) *Roller 
 
 // Run sums every minute until ctx is done.
 func (r *Roller) Run(ctx context.Context) error {
-	ticker := time.NewTicker(everySoOft)
-	defer ticker.Stop()
-	for {
-		if _, err := r.RunOnce(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("usage_not_summed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, r.log, "usage_not_summed", everySoOft, func(ctx context.Context, _ time.Time) error {
+		_, err := r.RunOnce(ctx)
+		return err
+	})
 }
 
 // progress is how far a round came.
@@ -173,7 +166,7 @@ func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 		select set_config('work_mem', '64MB', true), set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
 		return waiting, err
 	}
-	horizon, err := r.horizon(ctx, tx)
+	horizon, err := Horizon(ctx, tx, "ops.usage_horizon", r.fresh)
 	if err != nil {
 		return waiting, err
 	}
@@ -209,12 +202,13 @@ func (r *Roller) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	return upToDate, nil
 }
 
-// horizon returns the moment up to which every row that came in time is visible to
-// this transaction, less Fresh; and notes this moment for later rounds.
-func (r *Roller) horizon(ctx context.Context, tx pgx.Tx) (time.Time, error) {
+// Horizon returns the moment up to which every row that came in time is visible to
+// this transaction, less fresh; zero: it is not known yet. And it notes this moment
+// for later rounds, in ops.usage_horizon or a table like it.
+func Horizon(ctx context.Context, tx pgx.Tx, table string, fresh time.Duration) (time.Time, error) {
 	var known *time.Time
 	err := tx.QueryRow(ctx, `
-		select max(noted_at) from ops.usage_horizon where noted_by <= pg_snapshot_xmin(pg_current_snapshot())`).Scan(&known)
+		select max(noted_at) from `+table+` where noted_by <= pg_snapshot_xmin(pg_current_snapshot())`).Scan(&known)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -225,13 +219,13 @@ func (r *Roller) horizon(ctx context.Context, tx pgx.Tx) (time.Time, error) {
 		return time.Time{}, err
 	}
 	_, err = tx.Exec(ctx, `
-		insert into ops.usage_horizon (noted_at, noted_by) values ($1, pg_current_xact_id())
+		insert into `+table+` as h (noted_at, noted_by) values ($1, pg_current_xact_id())
 		on conflict (only_row) do update set noted_at = excluded.noted_at, noted_by = excluded.noted_by
-		where ops.usage_horizon.noted_by <= pg_snapshot_xmin(pg_current_snapshot())`, now)
+		where h.noted_by <= pg_snapshot_xmin(pg_current_snapshot())`, now)
 	if err != nil || known == nil {
 		return time.Time{}, err
 	}
-	return known.Add(-r.fresh), nil
+	return known.Add(-fresh), nil
 }
 
 // dropMarked drops the sums of every period in which a row changed, and the marks.
@@ -263,7 +257,7 @@ func dropOld(ctx context.Context, tx pgx.Tx, horizon time.Time) error {
 // next lists what is to be summed next: parts of days first, since pages of today
 // wait for them, then days, the newest first. all says that there is no more.
 func (r *Roller) next(ctx context.Context, tx pgx.Tx, oldest, horizon time.Time) (todo []span, all bool, err error) {
-	zones, err := r.zones(ctx, tx)
+	zones, err := Zones(ctx, tx, r.zone)
 	if err != nil {
 		return nil, false, err
 	}
@@ -356,9 +350,10 @@ func (d done) summedBelow(zone *time.Location, p span, oldest time.Time) bool {
 	return true
 }
 
-// zones are those whose days are summed.
-func (r *Roller) zones(ctx context.Context, tx pgx.Tx) ([]*time.Location, error) {
-	rows, err := tx.Query(ctx, `select distinct timezone from ops.operators where timezone <> '' and disabled_at is null`)
+// Zones are those whose days are counted: the given one, and those that operators
+// chose.
+func Zones(ctx context.Context, tx pgx.Tx, own *time.Location) ([]*time.Location, error) {
+	rows, err := tx.Query(ctx, `select distinct timezone from ops.operators where timezone <> '' and disabled_at is null order by 1`)
 	if err != nil {
 		return nil, err
 	}
@@ -366,8 +361,7 @@ func (r *Roller) zones(ctx context.Context, tx pgx.Tx) ([]*time.Location, error)
 	if err != nil {
 		return nil, err
 	}
-	zones := []*time.Location{r.zone}
-	slices.Sort(names)
+	zones := []*time.Location{own}
 	for _, name := range names {
 		zone, err := time.LoadLocation(name)
 		if err == nil && !slices.ContainsFunc(zones, func(z *time.Location) bool { return z.String() == zone.String() }) {
