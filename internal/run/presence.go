@@ -242,7 +242,18 @@ type orphan struct {
 // closeRuns closes running runs as interrupted. What they used is not known, so
 // it is not made up: tokens and cost are null. What had been set aside for them
 // is given back, and their idempotency keys may be used again.
+//
+// Like commit, it locks idempotency keys and pace first, each in their order.
 func closeRuns(ctx context.Context, tx pgx.Tx, which string, args ...any) ([]orphan, error) {
+	running := `from public.prompt_runs r where r.status = 'running' and (` + which + `)`
+	for _, lock := range []string{
+		`select from ops.idempotency where run_id in (select r.id ` + running + `) order by owner_id, key for update`,
+		`select from ops.learner_pace where user_id in (select r.user_id ` + running + `) order by user_id for update`,
+	} {
+		if _, err := tx.Exec(ctx, lock, args...); err != nil {
+			return nil, err
+		}
+	}
 	rows, err := tx.Query(ctx, `
 		with closed as (
 		  update public.prompt_runs r

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -292,5 +293,57 @@ func TestBrokenConnections(t *testing.T) {
 	w.must(w.pool.QueryRow(w.ctx, `select (select count(*) from public.prompt_runs where status = 'running'), (select coalesce(sum(running), 0) from ops.learner_pace)`).Scan(&left, &running))
 	if left != 0 || running != 0 {
 		t.Errorf("%d runs go on, %d count as running", left, running)
+	}
+}
+
+// Whoever closes the runs of a dead node locks the pace of their learners in the one
+// order that writers have: it holds none while it waits for the first.
+func TestRunsAreClosedInOrder(t *testing.T) {
+	t.Parallel()
+	w := makeWorld(t)
+	learners := make([]uuid.UUID, 30)
+	runs := make([]uuid.UUID, len(learners))
+	for i := range learners {
+		learners[i], runs[i] = uuid.New(), NewID(time.Now())
+		w.exec(`insert into auth.users (id, email) values ($1, $2)`, learners[i], learners[i].String()+"@example.org")
+		w.exec(`insert into ops.learner_pace (user_id, running) values ($1, 1)`, learners[i])
+		w.exec(`insert into ops.idempotency (owner_id, key, user_id, request_hash, run_id, created_at) values ($1, 'k', $1, '', $2, now())`, learners[i], runs[i])
+		w.exec(`insert into public.prompt_runs (id, created_at, user_id, models, config, stream, plan, node_id) values ($1, $2, $3, '{m}', '{}', false, '{"paced": true, "attempts": []}', $4)`,
+			runs[i], CreatedAt(runs[i]), learners[i], uuid.New())
+	}
+	slices.SortFunc(learners, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	for _, table := range []struct{ name, column string }{{"ops.idempotency", "owner_id"}, {"ops.learner_pace", "user_id"}} {
+		first, err := w.pool.Begin(w.ctx)
+		w.must(err)
+		_, err = first.Exec(w.ctx, `select from `+table.name+` where `+table.column+` = $1 for update`, learners[0])
+		w.must(err)
+		gaveUp, giveUp := context.WithCancel(w.ctx)
+		ended := make(chan error, 1)
+		go func() {
+			tx, err := w.pool.Begin(gaveUp)
+			if err == nil {
+				_, err = closeRuns(gaveUp, tx, `true`)
+				_ = tx.Rollback(w.ctx)
+			}
+			ended <- err
+		}()
+		for waits := false; !waits; time.Sleep(time.Millisecond) {
+			w.must(w.pool.QueryRow(w.ctx, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits))
+		}
+		var free int
+		w.must(w.pool.QueryRow(w.ctx, `select count(*) from (select from `+table.name+` for update skip locked) t`).Scan(&free))
+		if free != len(learners)-1 {
+			t.Errorf("%s: %d of %d rows are free while the first is waited for", table.name, free, len(learners)-1)
+		}
+		giveUp()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", table.name, err)
+		}
+		w.must(first.Rollback(w.ctx))
+	}
+	closed, err := Recover(w.ctx, w.pool, true, w.Log)
+	w.must(err)
+	if closed != len(learners) {
+		t.Errorf("%d closed", closed)
 	}
 }

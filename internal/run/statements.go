@@ -158,7 +158,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 	tokens, costs, unpriced := make([]int64, n), make(usds, n), make([]int64, n)
 	answers := make([]*string, n)
 	claimed := make([]bool, n)
-	var paced []uuid.UUID
+	var paced, learners []uuid.UUID // runs that count in a pace, and whose
 	var d deltas
 	var said contentColumns
 	var a attemptColumns
@@ -177,7 +177,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		tokens[i], costs[i], unpriced[i] = e.TotalTokens, e.TotalCost, int64(e.Unpriced)
 		answers[i], claimed[i] = f.answer, f.call.IdempotencyKey != ""
 		if f.call.LearnerID != nil && f.budgets.limitsPace() {
-			paced = append(paced, f.call.ID)
+			paced, learners = append(paced, f.call.ID), append(learners, *f.call.LearnerID)
 		}
 		for _, row := range f.counterRows() {
 			d.add(row.runID, row.id, row.cost, row.held)
@@ -188,7 +188,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 		}
 	}
 	if len(paced) > 0 {
-		queuePaceLocks(batch, finishes)
+		batch.Queue(`select from ops.learner_pace where user_id = any($1) order by user_id for update`, learners)
 	}
 	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true)}].queue(batch, map[string]any{
 		"ids": ids, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
@@ -325,16 +325,6 @@ func queueAnswerLocks(batch *pgx.Batch, finishes []*finishing) {
 	if len(runs) > 0 {
 		batch.Queue(`select from ops.idempotency where run_id = any($1) order by owner_id, key for update`, runs)
 	}
-}
-
-func queuePaceLocks(batch *pgx.Batch, finishes []*finishing) {
-	var learners []uuid.UUID
-	for _, f := range finishes {
-		if f.call.LearnerID != nil {
-			learners = append(learners, *f.call.LearnerID)
-		}
-	}
-	batch.Queue(`select from ops.learner_pace where user_id = any($1) order by user_id for update`, learners)
 }
 
 // contentColumns is what was said, as parameters.
