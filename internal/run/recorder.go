@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,7 +61,10 @@ func (s *Store) write(batch []*entry) {
 	if len(batch) == 0 {
 		return
 	}
-	err := s.commit(batch)
+	err := s.commit(batch, slices.ContainsFunc(batch, func(e *entry) bool { return e.tries > 0 }))
+	if isMet(err) {
+		err = s.commit(batch, true)
+	}
 	switch {
 	case err == nil:
 		s.pause.Store(0)
@@ -193,6 +197,13 @@ func passes(err error) bool {
 		return true
 	}
 	return false
+}
+
+// isMet says whether a batch failed because it did not look: a row is there already, or
+// the account that one belongs to is not.
+func isMet(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pgErr.Code == "23505" || pgErr.Code == "23503")
 }
 
 // Unwritten is how many outcomes wait for the database.

@@ -16,10 +16,46 @@ import (
 
 // What is written of runs, each as one statement for all that a batch holds.
 
-var (
-	startSQL = named(startRunsSQL + `
+// startParts are the parts of a start that most batches do not need.
+type startParts struct{ counted, again bool }
+
+var startSQL = func() map[startParts]*namedSQL {
+	all := map[startParts]*namedSQL{}
+	for _, counted := range []bool{false, true} {
+		for _, again := range []bool{false, true} {
+			text := startRunsSQL
+			if again {
+				text += `
+		  on conflict (id, created_at) do nothing`
+			}
+			text += startedSQL
+			if counted {
+				text += heldSQL
+			}
+			all[startParts{counted, again}] = named(text + `
 		select id from started`)
-	startAndCountSQL = named(startRunsSQL + `, counted as (
+		}
+	}
+	return all
+}()
+
+// The parameters of one run stand at the same place in their arrays. Counting the
+// places costs much less than unnesting the arrays, of which each is then written to
+// a table of its own first.
+const (
+	startRunsSQL = `
+		with started as (
+		  insert into public.prompt_runs
+		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
+		  select (@ids::uuid[])[i], (@createdAt::timestamptz[])[i], (@users::uuid[])[i], (@operators::uuid[])[i], (@teams::uuid[])[i], (@templates::uuid[])[i],
+		         nullif((@clientIDs::text[])[i], ''), string_to_array((@models::text[])[i], E'\n'), (@configs::text[])[i]::jsonb, (@streams::bool[])[i],
+		         (@plans::text[])[i]::jsonb, @node
+		  from generate_series(1, @runs::int) as i
+		  where (@versions::int8[])[i] = 0 or (@versions::int8[])[i] = (select version from ops.facts_version)`
+	startedSQL = `
+		  returning id
+		)`
+	heldSQL = `, counted as (
 		  insert into ops.budget_counters as c (scope, subject, period, used_usd)
 		  select d.scope, d.subject, d.period, sum(d.amount)
 		  from unnest(@counterRuns::uuid[], @scopes::text[], @subjects::uuid[], @periods::date[], @amounts::numeric[]) as d (run_id, scope, subject, period, amount)
@@ -27,27 +63,12 @@ var (
 		  group by d.scope, d.subject, d.period
 		  order by d.scope <> 'platform', d.scope, d.subject, d.period
 		  on conflict (scope, subject, period) do update set used_usd = c.used_usd + excluded.used_usd
-		)
-		select id from started`)
-)
-
-const startRunsSQL = `
-		with started as (
-		  insert into public.prompt_runs
-		    (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, node_id)
-		  select u.id, u.created_at, u.user_id, u.operator_id, u.team_id, u.template_id, nullif(u.client_request_id, ''),
-		         string_to_array(u.models, E'\n'), u.config::jsonb, u.stream, u.plan::jsonb, @node
-		  from unnest(@ids::uuid[], @createdAt::timestamptz[], @users::uuid[], @operators::uuid[], @teams::uuid[], @templates::uuid[],
-		              @clientIDs::text[], @models::text[], @configs::text[], @streams::bool[], @plans::text[], @versions::int8[])
-		    as u (id, created_at, user_id, operator_id, team_id, template_id, client_request_id, models, config, stream, plan, version)
-		  where u.version = 0 or u.version = (select version from ops.facts_version)
-		  on conflict (id, created_at) do nothing
-		  returning id
 		)`
+)
 
 // queueStarts writes runs as running, and what is set aside for them. A run whose
 // facts have changed meanwhile is stale instead.
-func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
+func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting, again bool) {
 	starts = slices.DeleteFunc(slices.Clone(starts), func(s *starting) bool { return s.refusal != nil || s.stale })
 	n := len(starts)
 	if n == 0 {
@@ -74,12 +95,8 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting) {
 		}
 	}
 	// Set aside is only what a run in this batch has to keep a limit for.
-	statement := startSQL
-	if len(d.runs) > 0 {
-		statement = startAndCountSQL
-	}
-	statement.queue(batch, map[string]any{
-		"ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
+	startSQL[startParts{len(d.runs) > 0, again}].queue(batch, map[string]any{
+		"runs": n, "ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
 		"clientIDs": clientIDs, "models": models, "configs": configs, "streams": streams, "plans": plans, "versions": versions,
 		"node": s.node, "counterRuns": d.runs, "scopes": d.scopes, "subjects": d.subjects, "periods": d.periods, "amounts": d.plus,
 	}).Query(func(rows pgx.Rows) error {
@@ -148,7 +165,7 @@ func (s *Store) queueHolds(batch *pgx.Batch, holds []*holding) {
 
 // queueFinishes writes outcomes, to exactly those runs that have none yet. A run
 // that another node took for dead gets its true outcome after all.
-func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
+func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing, again bool) {
 	n := len(finishes)
 	if n == 0 {
 		return
@@ -190,11 +207,11 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 	if len(paced) > 0 {
 		batch.Queue(`select from ops.learner_pace where user_id = any($1) order by user_id for update`, learners)
 	}
-	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true)}].queue(batch, map[string]any{
+	finishSQL[finishParts{len(d.runs) > 0, len(paced) > 0, slices.Contains(claimed, true), again}].queue(batch, map[string]any{
 		"ids": ids, "statuses": statuses, "finishedAt": ended, "durations": took, "tokens": tokens,
 		"costs": costs, "unpriced": unpriced, "first": first, "last": last, "counterRuns": d.runs, "scopes": d.scopes,
 		"subjects": d.subjects, "periods": d.periods, "spent": d.plus, "held": d.minus, "paced": paced, "answers": answers,
-		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attemptRuns": a.runs,
+		"claimed": claimed, "systems": said.systems, "messages": said.messages, "outputs": said.outputs, "attempts": len(a.runs), "attemptRuns": a.runs,
 		"ordinals": a.ordinals, "providers": a.providers, "models": a.models, "attemptStatuses": a.statuses, "keySources": a.sources,
 		"userKeys": a.userKeys, "fallbackKeys": a.fallbackKeys, "tries": a.tries, "input": a.input, "cached": a.cached,
 		"written": a.written, "output": a.output, "reasoning": a.reasoning, "usageSources": a.usageSources, "attemptCosts": a.costs,
@@ -206,7 +223,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing) {
 
 // finishParts are the parts of a finish that most batches do not need: what is not
 // there costs nothing.
-type finishParts struct{ counted, paced, answered bool }
+type finishParts struct{ counted, paced, answered, again bool }
 
 var finishSQL = func() map[finishParts]*namedSQL {
 	all := map[finishParts]*namedSQL{}
@@ -223,27 +240,25 @@ var finishSQL = func() map[finishParts]*namedSQL {
 				if answered {
 					text += answeredSQL
 				}
-				all[finishParts{counted, paced, answered}] = named(text + finishAttemptsSQL)
+				all[finishParts{counted, paced, answered, false}] = named(text + saidSQL + finishAttemptsSQL)
+				all[finishParts{counted, paced, answered, true}] = named(text + saidOfSomeSQL + finishAttemptsSQL + correctedSQL)
 			}
 		}
 	}
 	return all
 }()
 
-// What every finish is, and what it can also mean. The parameters of one run stand at
-// the same place in their arrays: looking them up there costs less than any join that
-// a planner who expects a handful of rows would choose.
+// What every finish is, and what it can also mean. The parameters of one run, or of
+// one attempt, stand at the same place in their arrays: looking them up there costs
+// less than any join that a planner who expects a handful of rows would choose. offset
+// 0 keeps the planner from looking for the place anew for every column.
 const (
 	finishRunsSQL = `
 		with done as (
 		  update public.prompt_runs r
-		  set status = (@statuses::text[])[array_position(@ids::uuid[], r.id)],
-		      finished_at = (@finishedAt::timestamptz[])[array_position(@ids::uuid[], r.id)],
-		      duration_ms = (@durations::int8[])[array_position(@ids::uuid[], r.id)],
-		      total_tokens = (@tokens::int8[])[array_position(@ids::uuid[], r.id)],
-		      total_cost_usd = (@costs::numeric[])[array_position(@ids::uuid[], r.id)],
-		      unpriced = (@unpriced::int8[])[array_position(@ids::uuid[], r.id)],
-		      plan = null
+		  set (status, finished_at, duration_ms, total_tokens, total_cost_usd, unpriced, plan) = (
+		    select (@statuses::text[])[i], (@finishedAt::timestamptz[])[i], (@durations::int8[])[i], (@tokens::int8[])[i], (@costs::numeric[])[i], (@unpriced::int8[])[i], null::jsonb
+		    from (select array_position(@ids::uuid[], r.id) as i offset 0) as place)
 		  where r.id = any(@ids::uuid[]) and r.created_at between @first and @last
 		    and (r.status = 'running' or r.status = 'interrupted' and (@statuses::text[])[array_position(@ids::uuid[], r.id)] <> 'interrupted')
 		  returning r.id, r.created_at, r.user_id, r.operator_id, r.team_id, r.template_id, r.node_id is null as closed
@@ -251,34 +266,36 @@ const (
 		  select array_agg(id) as ids, array_agg(created_at) as times, array_agg(user_id) as users, array_agg(operator_id) as operators,
 		         array_agg(team_id) as teams, array_agg(template_id) as templates, array_agg(id) filter (where closed) as closed
 		  from done`
-	finishAttemptsSQL = `
+	saidSQL = `
 		), said as (
 		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
-		  select done.id, done.created_at, (select id from auth.users where id = done.user_id), -- the account may be gone by now
-		         done.team_id, (@systems::text[])[array_position(@ids::uuid[], done.id)], (@messages::text[])[array_position(@ids::uuid[], done.id)]::jsonb, (@outputs::text[])[array_position(@ids::uuid[], done.id)]::jsonb
-		  from done
-		)
+		  select id, created_at, user_id, team_id, (@systems::text[])[i], (@messages::text[])[i]::jsonb, (@outputs::text[])[i]::jsonb
+		  from (select done.*, array_position(@ids::uuid[], done.id) as i from done offset 0) as placed
+		)`
+	saidOfSomeSQL = `
+		), said as (
+		  insert into public.prompt_contents (run_id, created_at, user_id, team_id, system, messages, outputs)
+		  select placed.id, created_at, (select id from auth.users where id = placed.user_id), -- the account may be gone by now
+		         team_id, (@systems::text[])[i], (@messages::text[])[i]::jsonb, (@outputs::text[])[i]::jsonb
+		  from (select done.*, array_position(@ids::uuid[], done.id) as i from done offset 0) as placed
+		)`
+	finishAttemptsSQL = `
 		insert into public.prompt_attempts
 		  (run_id, created_at, user_id, operator_id, team_id, template_id, ordinal, provider, model, status, key_source, user_key_id, fallback_key_id, tries,
 		   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, usage_source,
 		   cost_usd, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
 		   provider_request_id, duration_ms, first_token_ms, try_log)
-		select u.run_id, k.times[p.n], k.users[p.n], k.operators[p.n], k.teams[p.n], k.templates[p.n],
-		       u.ordinal, u.provider, u.model, u.status, u.key_source, u.user_key_id, u.fallback_key_id, u.tries,
-		       u.input, u.cached, u.written, u.output, u.reasoning, u.usage_source,
-		       u.cost, u.cost_source, u.price_id, u.finish_reason, u.error_class, u.error_message, u.http_status, u.retry_after_ms,
-		       nullif(u.provider_request_id, ''), u.duration_ms, u.first_token_ms, u.try_log::jsonb
-		from unnest(@attemptRuns::uuid[], @ordinals::int8[], @providers::text[], @models::text[], @attemptStatuses::text[], @keySources::text[], @userKeys::uuid[], @fallbackKeys::uuid[], @tries::int8[],
-		            @input::int8[], @cached::int8[], @written::int8[], @output::int8[], @reasoning::int8[], @usageSources::text[],
-		            @attemptCosts::numeric[], @costSources::text[], @prices::int8[], @finishReasons::text[], @errorClasses::text[], @errorMessages::text[], @httpStatuses::int8[], @retryAfters::int8[],
-		            @providerCalls::text[], @attemptDurations::int8[], @firstTokens::int8[], @tryLogs::text[])
-		  as u (run_id, ordinal, provider, model, status, key_source, user_key_id, fallback_key_id, tries,
-		        input, cached, written, output, reasoning, usage_source,
-		        cost, cost_source, price_id, finish_reason, error_class, error_message, http_status, retry_after_ms,
-		        provider_request_id, duration_ms, first_token_ms, try_log)
+		select (@attemptRuns::uuid[])[i], k.times[p.n], k.users[p.n], k.operators[p.n], k.teams[p.n], k.templates[p.n],
+		       (@ordinals::int8[])[i], (@providers::text[])[i], (@models::text[])[i], (@attemptStatuses::text[])[i], (@keySources::text[])[i], (@userKeys::uuid[])[i], (@fallbackKeys::uuid[])[i], (@tries::int8[])[i],
+		       (@input::int8[])[i], (@cached::int8[])[i], (@written::int8[])[i], (@output::int8[])[i], (@reasoning::int8[])[i], (@usageSources::text[])[i],
+		       (@attemptCosts::numeric[])[i], (@costSources::text[])[i], (@prices::int8[])[i], (@finishReasons::text[])[i], (@errorClasses::text[])[i], (@errorMessages::text[])[i], (@httpStatuses::int8[])[i], (@retryAfters::int8[])[i],
+		       nullif((@providerCalls::text[])[i], ''), (@attemptDurations::int8[])[i], (@firstTokens::int8[])[i], (@tryLogs::text[])[i]::jsonb
+		from generate_series(1, @attempts::int) as i
 		cross join known k
-		cross join lateral (select array_position(k.ids, u.run_id) as n) p
-		where p.n is not null
+		cross join lateral (select array_position(k.ids, (@attemptRuns::uuid[])[i]) as n offset 0) p
+		where p.n is not null`
+	// Whoever closed the run has written its attempts.
+	correctedSQL = `
 		on conflict (run_id, created_at, ordinal) do update set
 		  status = excluded.status, key_source = excluded.key_source, user_key_id = excluded.user_key_id, fallback_key_id = excluded.fallback_key_id,
 		  tries = excluded.tries, input_tokens = excluded.input_tokens, cached_input_tokens = excluded.cached_input_tokens,
