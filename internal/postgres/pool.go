@@ -67,7 +67,7 @@ func newPool(ctx context.Context, url string, opts Options, connectTimeout time.
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		types := conn.TypeMap()
 		pgxdecimal.Register(types)
-		types.TryWrapEncodePlanFuncs = slices.Insert(types.TryWrapEncodePlanFuncs, 0, wrapUUID)
+		types.TryWrapEncodePlanFuncs = slices.Insert(types.TryWrapEncodePlanFuncs, 0, wrapArray, wrapUUID)
 		// Behind a transaction pooler the driver cannot ask the server for the
 		// types of parameters and has to know them itself.
 		types.RegisterDefaultPgType([]uuid.UUID{}, "_uuid")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/key"
@@ -181,7 +182,7 @@ func queueClaims(batch *pgx.Batch, entries []*entry, owners map[idempotencyID]uu
 		return strings.Compare(x.key, y.key)
 	})
 	n := len(claims)
-	ids, keys, users, hashes, runs := make(uuids, n), make([]string, n), make(maybeUUIDs, n), make([][]byte, n), make(uuids, n)
+	ids, keys, users, hashes, runs := make(uuids, n), make(texts, n), make(maybeUUIDs, n), make([][]byte, n), make(uuids, n)
 	for i, c := range claims {
 		ids[i], keys[i], users[i], hashes[i], runs[i] = c.call.owner(), c.call.IdempotencyKey, c.call.LearnerID, c.call.RequestHash, c.call.ID
 	}
@@ -225,7 +226,7 @@ func queueUnclaims(batch *pgx.Batch, entries []*entry) {
 // whose runs end in the same transaction: once it has the counters it is too late
 // for that.
 func queuePaces(batch *pgx.Batch, entries []*entry, paces map[uuid.UUID]*pace) {
-	var ids []uuid.UUID
+	var ids uuids
 	for _, e := range entries {
 		var id *uuid.UUID
 		switch {
@@ -316,13 +317,18 @@ func queueCounters(batch *pgx.Batch, entries []*entry, sums counters) {
 
 // counterColumns are counters as parameters.
 type counterColumns struct {
-	scopes   []string
+	scopes   texts
 	subjects uuids
-	periods  []string
+	periods  dates
 }
 
 func (c *counterColumns) add(id counterID) {
-	c.scopes, c.subjects, c.periods = append(c.scopes, string(id.Scope)), append(c.subjects, id.Subject), append(c.periods, id.Period)
+	day, err := time.Parse(time.DateOnly, id.Period)
+	if err != nil { // it is ours
+		panic(err)
+	}
+	c.scopes, c.subjects = append(c.scopes, string(id.Scope)), append(c.subjects, id.Subject)
+	c.periods = append(c.periods, pgtype.Date{Time: day, Valid: true})
 }
 
 // queueVersion reads, and holds, the version of the facts that starts depend on.
@@ -337,11 +343,11 @@ func queueVersion(batch *pgx.Batch, entries []*entry, version *int64) {
 
 // queueKnown looks which starts that are tried again have been committed already.
 func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
-	var ids []uuid.UUID
-	var times []time.Time
+	var ids uuids
+	var created times
 	for _, e := range entries {
 		if e.start != nil && e.tries > 0 {
-			ids, times = append(ids, e.start.call.ID), append(times, CreatedAt(e.start.call.ID))
+			ids, created = append(ids, e.start.call.ID), append(created, CreatedAt(e.start.call.ID))
 		}
 	}
 	if len(ids) == 0 {
@@ -349,7 +355,7 @@ func queueKnown(batch *pgx.Batch, entries []*entry, known map[uuid.UUID]bool) {
 	}
 	batch.Queue(`
 		select r.id from unnest($1::uuid[], $2::timestamptz[]) as u (id, created_at)
-		join public.prompt_runs r using (id, created_at)`, ids, times).Query(func(rows pgx.Rows) error {
+		join public.prompt_runs r using (id, created_at)`, ids, created).Query(func(rows pgx.Rows) error {
 		var id uuid.UUID
 		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
 			known[id] = true

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/promptcademy/promptops/internal/key"
 	"github.com/promptcademy/promptops/internal/price"
@@ -74,14 +73,14 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting, again bool) {
 	if n == 0 {
 		return
 	}
-	ids, times, versions := make(uuids, n), make([]time.Time, n), make([]int64, n)
+	ids, createdAt, versions := make(uuids, n), make(times, n), make(ints, n)
 	users, operators, teams, templates := make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n), make(maybeUUIDs, n)
-	clientIDs, models, configs, plans := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	streams := make([]bool, n)
+	clientIDs, models, configs, plans := make(texts, n), make(texts, n), make(texts, n), make(texts, n)
+	streams := make(bools, n)
 	var d deltas
 	for i, start := range starts {
 		call, req := start.call, start.call.Request
-		ids[i], times[i], versions[i] = call.ID, CreatedAt(call.ID), start.version
+		ids[i], createdAt[i], versions[i] = call.ID, CreatedAt(call.ID), start.version
 		users[i], operators[i], teams[i], templates[i] = call.LearnerID, call.OperatorID, req.TeamID, req.TemplateID
 		clientIDs[i], models[i], configs[i], plans[i] = call.ClientRequestID, strings.Join(req.Models, "\n"), req.Config.text(), start.plan()
 		streams[i] = req.Stream
@@ -96,7 +95,7 @@ func (s *Store) queueStarts(batch *pgx.Batch, starts []*starting, again bool) {
 	}
 	// Set aside is only what a run in this batch has to keep a limit for.
 	startSQL[startParts{len(d.runs) > 0, again}].queue(batch, map[string]any{
-		"runs": n, "ids": ids, "createdAt": times, "users": users, "operators": operators, "teams": teams, "templates": templates,
+		"runs": n, "ids": ids, "createdAt": createdAt, "users": users, "operators": operators, "teams": teams, "templates": templates,
 		"clientIDs": clientIDs, "models": models, "configs": configs, "streams": streams, "plans": plans, "versions": versions,
 		"node": s.node, "counterRuns": d.runs, "scopes": d.scopes, "subjects": d.subjects, "periods": d.periods, "amounts": d.plus,
 	}).Query(func(rows pgx.Rows) error {
@@ -171,15 +170,15 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing, again boo
 		return
 	}
 	queueAnswerLocks(batch, finishes)
-	ids, times, statuses, ended, took := make(uuids, n), make([]time.Time, n), make([]string, n), make([]time.Time, n), make([]int64, n)
-	tokens, costs, unpriced := make([]int64, n), make(usds, n), make([]int64, n)
-	answers := make([]*string, n)
-	claimed := make([]bool, n)
-	var paced, learners []uuid.UUID // runs that count in a pace, and whose
+	ids, statuses, ended, took := make(uuids, n), make(texts, n), make(times, n), make(ints, n)
+	tokens, costs, unpriced := make(ints, n), make(usds, n), make(ints, n)
+	answers := make(maybeTexts, n)
+	claimed := make(bools, n)
+	var paced, learners uuids // runs that count in a pace, and whose
 	var d deltas
 	var said contentColumns
 	var a attemptColumns
-	first, last := times[0], times[0]
+	var first, last time.Time
 	for i, f := range finishes {
 		e := f.envelope
 		at := CreatedAt(f.call.ID)
@@ -189,7 +188,7 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing, again boo
 		if i == 0 || at.After(last) {
 			last = at
 		}
-		ids[i], times[i], statuses[i], took[i] = f.call.ID, at, string(f.status), e.DurationMs
+		ids[i], statuses[i], took[i] = f.call.ID, string(f.status), e.DurationMs
 		ended[i] = at.Add(time.Duration(e.DurationMs) * time.Millisecond)
 		tokens[i], costs[i], unpriced[i] = e.TotalTokens, e.TotalCost, int64(e.Unpriced)
 		answers[i], claimed[i] = f.answer, f.call.IdempotencyKey != ""
@@ -347,8 +346,8 @@ func queueAnswerLocks(batch *pgx.Batch, finishes []*finishing) {
 // contentColumns is what was said, as parameters.
 type contentColumns struct {
 	systems  maybeTexts
-	messages []string
-	outputs  []string
+	messages texts
+	outputs  texts
 }
 
 func (c *contentColumns) add(f *finishing) {
@@ -376,11 +375,11 @@ func splitSystem(req Request, messages []provider.Message) (*string, []provider.
 // attemptColumns are attempts as parameters.
 type attemptColumns struct {
 	runs                                      uuids
-	ordinals                                  []int64
-	providers, models, statuses               []string
+	ordinals                                  ints
+	providers, models, statuses               texts
 	sources                                   maybeTexts
 	userKeys, fallbackKeys                    maybeUUIDs
-	tries                                     []int64
+	tries                                     ints
 	input, cached, written, output, reasoning maybeInts
 	usageSources                              maybeTexts
 	costs                                     maybeUSDs
@@ -388,8 +387,8 @@ type attemptColumns struct {
 	prices                                    maybeInts
 	finishes, classes, messages               maybeTexts
 	httpStatuses, retryAfters                 maybeInts
-	calls                                     []string
-	durations                                 []int64
+	calls                                     texts
+	durations                                 ints
 	firstTokens                               maybeInts
 	logs                                      maybeTexts
 }
@@ -423,16 +422,6 @@ func (c *attemptColumns) add(run uuid.UUID, a attempt) {
 	c.durations, c.firstTokens = append(c.durations, r.DurationMs), append(c.firstTokens, r.FirstTokenMs)
 	c.logs = append(c.logs, a.tryLog())
 }
-
-// uuids and the others go to the driver as they are, without reflection.
-type (
-	uuids      = pgtype.FlatArray[uuid.UUID]
-	maybeUUIDs = pgtype.FlatArray[*uuid.UUID]
-	usds       = pgtype.FlatArray[price.USD]
-	maybeUSDs  = pgtype.FlatArray[*price.USD]
-	maybeInts  = pgtype.FlatArray[*int64]
-	maybeTexts = pgtype.FlatArray[*string]
-)
 
 // where is p if it is to be stored, and null otherwise.
 func where[T any](condition bool, p *T) *T {
