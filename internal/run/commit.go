@@ -59,13 +59,14 @@ func (s *Store) commit(batch []*entry, again bool) error {
 
 	var writes pgx.Batch
 	if decisions {
-		if err := s.decide(ctx, conn.Conn(), batch); err != nil {
+		if err := s.decide(ctx, conn.Conn(), batch, finishes); err != nil {
 			return err
 		}
 	} else {
 		for _, start := range starts {
 			start.grantAll()
 		}
+		queueAnswerLocks(&writes, finishes)
 	}
 	s.queueFinishes(&writes, finishes, again)
 	s.queueStarts(&writes, starts, again)
@@ -98,11 +99,12 @@ func (c counters) granted(w wish) granted {
 
 // decide opens a transaction, locks what the batch's decisions depend on, and
 // takes them.
-func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry) error {
+func (s *Store) decide(ctx context.Context, conn *pgx.Conn, batch []*entry, finishes []*finishing) error {
 	var reads pgx.Batch
 	reads.Queue("begin")
 	owners := map[idempotencyID]uuid.UUID{}
 	queueClaims(&reads, batch, owners)
+	queueAnswerLocks(&reads, finishes)
 	paces := map[uuid.UUID]*pace{}
 	queuePaces(&reads, batch, paces)
 	sums := counters{}

@@ -169,7 +169,6 @@ func (s *Store) queueFinishes(batch *pgx.Batch, finishes []*finishing, again boo
 	if n == 0 {
 		return
 	}
-	queueAnswerLocks(batch, finishes)
 	ids, statuses, ended, took := make(uuids, n), make(texts, n), make(times, n), make(ints, n)
 	tokens, costs, unpriced := make(ints, n), make(usds, n), make(ints, n)
 	answers := make(maybeTexts, n)
