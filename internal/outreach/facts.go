@@ -3,6 +3,7 @@ package outreach
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,9 +47,21 @@ const (
 )
 
 // everything reads the tables as they are. Where a stretch of attempts has been
-// added up beforehand (see Stretch), what is younger comes on top and what has
-// become too old goes.
-const everything = `
+// added up beforehand (see Keeper), what is younger comes on top and what has become
+// too old goes; of learners whose attempts are marked nothing that was added up
+// counts. The stretch is the one from @from until @until, which are null if there is
+// none, or the one that is there when the statement is run: the former is for
+// transactions that see one moment, and lets Postgres know how little there is to
+// read.
+func everything(stretch string) string {
+	from, until := `(select from_at from stretch)`, `(select until_at from stretch)`
+	if stretch == stretchGiven {
+		from, until = `@from::timestamptz`, `@until::timestamptz`
+	}
+	young := `greatest(` + until + `, @since)`
+	return strings.NewReplacer("{from}", from, "{until}", until, "{young}", young).Replace(`
+	stretch as materialized (` + stretch + `),
+	marked as materialized (select distinct learner_id as user_id from ops.key_health_marks where attempts and exists (select from stretch)),
 	members as not materialized (select team_id, user_id from public.team_members where ` + asked + `),
 	keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys where ` + asked + `),
 	changed as materialized ( -- since the attempts were added up
@@ -56,15 +69,14 @@ const everything = `
 	  from (
 	    select user_id, provider, ` + fallbackSums + `
 	    from public.prompt_attempts
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
+	    where created_at >= {young} and key_source = 'fallback' and ` + asked + `
 	    group by user_id, provider
 	    union all
 	    select user_id, provider, -attempts, -cost, -unpriced
 	    from (
 	      select user_id, provider, ` + fallbackSums + `
 	      from public.prompt_attempts
-	      where created_at >= (select from_at from ops.fallback_stretch)
-	        and created_at < least((select until_at from ops.fallback_stretch), @since) and key_source = 'fallback' and ` + asked + `
+	      where created_at >= {from} and created_at < least({until}, @since) and key_source = 'fallback' and ` + asked + `
 	      group by user_id, provider
 	    ) too_old
 	  ) parts
@@ -72,29 +84,59 @@ const everything = `
 	  group by user_id, provider
 	),
 	fallback as materialized ( -- adding up all of it anew would take longer than all the rest
-	  select user_id, provider, attempts, cost_usd as cost, unpriced
-	  from ops.fallback_sums s
-	  where ` + asked + ` and not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
+	  select user_id, provider, attempts, cost, unpriced
+	  from (
+	    select user_id, provider, attempts, cost_usd as cost, unpriced
+	    from ops.fallback_sums s
+	    where ` + asked + ` and exists (select from stretch) and not exists (select from changed c where c.user_id = s.user_id and c.provider = s.provider)
+	    union all
+	    select user_id, provider, c.attempts + coalesce(s.attempts, 0), c.cost + coalesce(s.cost_usd, 0), c.unpriced + coalesce(s.unpriced, 0)
+	    from changed c
+	    left join (select * from ops.fallback_sums where exists (select from stretch)) s using (user_id, provider)
+	    where c.attempts + coalesce(s.attempts, 0) > 0
+	  ) known
+	  where not exists (select from marked m where m.user_id = known.user_id)
 	  union all
-	  select user_id, provider, c.attempts + coalesce(s.attempts, 0), c.cost + coalesce(s.cost_usd, 0), c.unpriced + coalesce(s.unpriced, 0)
-	  from changed c
-	  left join ops.fallback_sums s using (user_id, provider)
-	  where c.attempts + coalesce(s.attempts, 0) > 0
+	  select user_id, provider, ` + fallbackSums + `
+	  from public.prompt_attempts
+	  where user_id = any(array(select user_id from marked)) and created_at >= @since and key_source = 'fallback' and ` + asked + `
+	  group by user_id, provider
 	),
 	active as materialized (
 	  select user_id, max(run_at) as run_at
 	  from (
-	    select user_id, run_at from ops.last_runs where run_at >= @since and ` + asked + `
+	    select user_id, run_at
+	    from ops.last_runs l
+	    where run_at >= @since and ` + asked + ` and exists (select from stretch) and not exists (select from marked m where m.user_id = l.user_id)
 	    union all
 	    select user_id, max(created_at)
 	    from public.prompt_runs
-	    where created_at >= greatest((select until_at from ops.fallback_stretch), @since) and ` + asked + `
-	      and id >= (select ` + firstID + ` from (select greatest((select until_at from ops.fallback_stretch), @since) as at) young)
+	    where created_at >= {young} and ` + asked + `
+	      and id >= (select ` + firstID + ` from (select {young} as at) young)
+	    group by user_id
+	    union all
+	    select user_id, max(created_at)
+	    from public.prompt_runs
+	    where user_id = any(array(select user_id from marked)) and created_at >= @since and ` + asked + `
 	    group by user_id
 	  ) runs
 	  where user_id is not null
 	  group by user_id
-	)`
+	)`)
+}
+
+const (
+	// stretchNow is the stretch that can be used, if any.
+	stretchNow = `
+	  select from_at, until_at, made_at, learners
+	  from ops.fallback_stretch
+	  where from_at <= @since and not exists (select from ops.key_health_marks where learner_id = ` + nobody + `)`
+
+	stretchGiven = `select where @until::timestamptz is not null`
+
+	// nobody is the id of a mark that is about everybody.
+	nobody = `'00000000-0000-0000-0000-000000000000'`
+)
 
 // asLead is what row-level security shows a lead of their teams, as one value. The
 // names and addresses of those in it are looked up afterwards.
@@ -175,7 +217,7 @@ type source struct {
 func (s *Store) source(ctx context.Context, scope Scope, ids []uuid.UUID, now time.Time) (source, error) {
 	args := pgx.NamedArgs{"now": now, "since": now.Add(-Window), "teams": scope.Teams, "ids": ids}
 	if scope.As == nil {
-		return source{`with ` + everything + facts, args}, nil
+		return source{`with ` + everything(stretchNow) + facts, args}, nil
 	}
 	var seen []byte
 	err := s.reader.As(*scope.As).Read(ctx, func(tx pgx.Tx) error {
@@ -206,26 +248,36 @@ func (s source) with(more pgx.NamedArgs) pgx.NamedArgs {
 }
 
 // matching is the learners that a query finds.
-const matching = `,
+func matching() string {
+	return `,
 	matching as materialized (
 	  select f.*
 	  from facts f
-	  where case @show
+	  where ` + found("per_key", "lacking") + `
+	    and (@search = '' or exists (select from auth.users u where u.id = f.id and position(lower(@search) in ` + calledOf + `) > 0))
+	)`
+}
+
+// found is what Query.Show and Query.Provider ask of a learner f, of whose keys and
+// fallbacks there are tables.
+func found(keys, fallbacks string) string {
+	with := func(table, what string) string {
+		return `exists (select from ` + table + ` k where k.user_id = f.id and k.provider = @provider and k.` + what + `)`
+	}
+	usable := `case when @provider = '' then usable else ` + with(keys, "usable") + ` end`
+	return `case @show
 	          when 'open' then state in ('new', 'reopened')
 	          when 'contacted' then state = 'contacted'
 	          when 'snoozed' then state = 'snoozed'
 	          when 'resolved' then state = 'resolved'
-	          when 'without' then case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
-	          when 'active' then active and case when @provider = '' then not usable else not exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
-	          when 'with' then case when @provider = '' then usable else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.usable) end
-	          when 'broken' then case when @provider = '' then broken else exists (select from per_key k where k.user_id = f.id and k.provider = @provider and k.broken) end
-	          when 'fallback' then case when @provider = '' then lacks else exists (select from lacking k where k.user_id = f.id and k.provider = @provider and k.lacks) end
+	          when 'without' then not ` + usable + `
+	          when 'active' then active and not ` + usable + `
+	          when 'with' then ` + usable + `
+	          when 'broken' then case when @provider = '' then broken else ` + with(keys, "broken") + ` end
+	          when 'fallback' then case when @provider = '' then lacks else ` + with(fallbacks, "lacks") + ` end
 	          else true
-	        end
-	    and (@search = '' or exists (
-	      select from auth.users u
-	      where u.id = f.id and position(lower(@search) in lower(concat_ws(' ', ` + learnerName + `, u.email))) > 0))
-	)`
+	        end`
+}
 
 const learnerName = `coalesce(nullif(u.raw_user_meta_data ->> 'full_name', ''), u.raw_user_meta_data ->> 'name', '')`
 
@@ -249,11 +301,14 @@ func written(f string) string {
 // page cuts one page out of matching.
 const page = `(
 	  select * from matching
-	  where @after_id::uuid is null or (active, cost) < (@after_active, @after_cost::numeric)
-	     or (active = @after_active and cost = @after_cost::numeric and id > @after_id)
+	  where ` + behind + `
 	  order by active desc, cost desc, id
 	  limit @limit
 	)`
+
+// behind is whether a learner comes after a place, in words that an index knows.
+const behind = `(@after_id::uuid is null or (active, cost) <= (@after_active, @after_cost::numeric)
+	  and ((active, cost) < (@after_active, @after_cost::numeric) or id > @after_id))`
 
 // arguments are those of matching and page.
 func (q Query) arguments(limit *int) pgx.NamedArgs {

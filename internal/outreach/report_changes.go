@@ -1,0 +1,136 @@
+package outreach
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// less are the columns of counts, to be taken away.
+const less = `-learners, -active, -active_without, -usable, -broken, -fell_back, -cost, -unpriced, -new, -contacted, -snoozed, -resolved, -reopened`
+
+// before is what was counted ahead: of the learners who may have changed, to be
+// taken away again, and of all others.
+const before = `,
+	was as materialized (select * from ops.key_health_learners where learner_id = any(@ids)),
+	others as not materialized (select *, learner_id as id from ops.key_health_learners where learner_id <> all(@ids))`
+
+// reportChanges counts the learners who may have changed, and takes the others as they
+// were counted ahead. Those that are named are read as they are now.
+func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report, err error) {
+	src, args, teams := m.of(m.ids), q.ofReport(), 0
+	_, figure := r.Figures.listed(q)
+	args["count"] = !figure
+	foundBefore := found("ops.key_health_keys", "ops.key_health_keys") + ` and (@search = '' or position(lower(@search) in called) > 0)`
+	var next, listed []uuid.UUID
+	err = tx.QueryRow(ctx, src.sql+matching()+before+`,
+		whole as (
+		  select learners, active, active_without, usable, broken, fell_back, cost, unpriced, new, contacted, snoozed, resolved, reopened
+		  from ops.key_health_sums where provider = '' and team_id = `+nobody+`
+		  union all
+		  select `+counts+` from facts
+		  union all
+		  select `+less+` from (select `+counts+` from was) was
+		),
+		by_provider as (
+		  select provider, usable, broken, fell_back, cost, unpriced from ops.key_health_sums where provider <> ''
+		  union all
+		  select provider, count(*) filter (where k.usable), count(*) filter (where k.broken), 0, 0, 0
+		  from per_key k join facts f on f.id = k.user_id group by provider
+		  union all
+		  select provider, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)::bigint
+		  from lacking k join facts f on f.id = k.user_id group by provider
+		  union all
+		  select provider, -usable, -broken, -fell_back, -cost, -unpriced
+		  from (select provider, `+keyCounts+` from ops.key_health_keys where user_id = any(@ids) group by provider) was
+		),
+		by_team as materialized (
+		  select t.id as team_id, t.name, members, "with", active_without, cost, unpriced
+		  from (
+		    select team_id, sum(learners)::bigint as members, sum(usable)::bigint as "with", sum(active_without)::bigint as active_without, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+		    from (
+		      select team_id, learners, usable, active_without, cost, unpriced from ops.key_health_sums where provider = '' and team_id <> `+nobody+`
+		      union all
+		      select m.team_id, count(*), count(*) filter (where usable), count(*) filter (where active and not usable), sum(cost), sum(unpriced)::bigint
+		      from members m join facts f on f.id = m.user_id group by m.team_id
+		      union all
+		      select team_id, -count(*), -count(*) filter (where usable), -count(*) filter (where active and not usable), -sum(cost), -sum(unpriced)::bigint
+		      from was cross join unnest(team_ids) team_id group by team_id
+		    ) parts
+		    group by team_id
+		  ) sums
+		  join public.teams t on t.id = team_id
+		  where members > 0
+		)
+		select
+		  (select to_jsonb(x) from (
+		    select sum(learners) as learners, sum(usable) as "with", sum(learners) - sum(usable) as without, sum(active) as active,
+		           sum(active_without) as active_without, sum(broken) as broken,
+		           least((select min(broken_since) from facts where broken), (select min(broken_since) from others where broken)) as broken_since,
+		           sum(cost) as cost, sum(unpriced) as unpriced, sum(fell_back) as on_fallback,
+		           sum(new) as new, sum(contacted) as contacted, sum(snoozed) as snoozed, sum(resolved) as resolved, sum(reopened) as reopened
+		    from whole) x),
+		  (select coalesce(jsonb_agg(x order by x."with" desc, x.cost desc, x.provider), '[]') from (
+		    select provider, sum(usable) as "with", sum(broken) as broken, sum(fell_back) as fallback, sum(cost) as cost, sum(unpriced) as unpriced
+		    from by_provider
+		    group by provider
+		    having sum(usable) + sum(broken) + sum(fell_back) > 0 or sum(cost) > 0 or sum(unpriced) > 0) x),
+		  (select coalesce(jsonb_agg(x order by x.active_without desc, x.cost desc, lower(x.name), x.team_id), '[]') from (
+		    select * from by_team order by active_without desc, cost desc, lower(name), team_id limit @team_limit) x),
+		  (select count(*) from by_team),
+		  array(
+		    select id from (
+		      (select id, cost from others where cost > 0 or unpriced > 0 order by cost desc, id limit @next)
+		      union all
+		      select id, cost from facts where cost > 0 or unpriced > 0
+		    ) x order by cost desc, id limit @next),
+		  (select coalesce(jsonb_agg(x order by x.at desc, x.id desc), '[]') from (
+		    select n.id, n.at, n.actor, n.channel, n.skipped, coalesce(d.state, '') as state, coalesce(d.reason, '') as state_reason,
+		           n.learner_id, `+learnerName+` as learner_name, coalesce(u.email, '') as learner_email
+		    from ops.nudges n
+		    join auth.users u on u.id = n.learner_id
+		    left join ops.deliveries d on d.id = n.delivery_id
+		    where `+isLearner+`
+		    order by n.at desc, n.id desc
+		    limit @next) x),
+		  case when @count::boolean then (select count(*) from matching) + (select count(*) from others f where `+foundBefore+`) else 0 end,
+		  array(
+		    select id from (
+		      (select id, active, cost from others f where `+foundBefore+` and `+behind+` order by active desc, cost desc, id limit @limit)
+		      union all
+		      select id, active, cost from matching where `+behind+`
+		    ) x order by active desc, cost desc, id limit @limit)`,
+		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &next, &r.Nudges, &r.Listed, &listed)
+	if err != nil {
+		return Report{}, err
+	}
+	named, err := find(ctx, tx, m.of(slices.Concat(next, listed)))
+	if err != nil {
+		return Report{}, err
+	}
+	for _, id := range next {
+		r.Next = append(r.Next, named[id])
+	}
+	for _, id := range listed {
+		r.Learners = append(r.Learners, named[id])
+	}
+	if count, one := r.Figures.listed(q); one {
+		r.Listed = count
+	}
+	r.MoreTeams = teams - len(r.Teams)
+	return r, nil
+}
+
+// listed is how many learners a query finds, if that is one of the figures.
+func (f Figures) listed(q Query) (count int, one bool) {
+	if q.Search != "" || q.Provider != "" {
+		return 0, false
+	}
+	count, one = map[string]int{
+		ShowOpen: f.New + f.Reopened, ShowContacted: f.Contacted, ShowSnoozed: f.Snoozed, ShowResolved: f.Resolved,
+		ShowWithout: f.Without, ShowActive: f.ActiveWithout, ShowWith: f.With, ShowBroken: f.Broken, ShowAll: f.Learners,
+	}[q.Show]
+	return count, one
+}
