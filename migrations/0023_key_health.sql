@@ -85,6 +85,47 @@ create table ops.key_health_sums (
   primary key (provider, team_id)
 );
 
+-- What the attempts of the stretch come to by team; ops.fallback_sums and ops.last_runs
+-- are the sums of it.
+create table ops.team_fallbacks (
+  team_id  uuid not null,           -- 0: for none
+  user_id  uuid not null,
+  provider text not null,           -- '': any
+  attempts bigint not null,
+  cost_usd numeric not null,
+  unpriced bigint not null,
+  run_at   timestamptz,             -- of provider '': the last run, on whosever keys
+  primary key (team_id, user_id, provider),
+  check ((provider = '') = (run_at is not null))
+) with (fillfactor = 80);
+
+-- Leads read it of the teams that they lead. Schema ops stays closed to the Data API:
+-- they reach it through a view, which reads with the rights of whoever asks.
+alter table ops.team_fallbacks enable row level security;
+create policy team_fallbacks_select on ops.team_fallbacks for select to authenticated
+  using (team_id = any (array(select ops.led_team_ids())));
+create view public.team_fallbacks with (security_invoker = true) as
+select * from ops.team_fallbacks;
+revoke all on public.team_fallbacks from public, anon, authenticated, service_role;
+grant select on public.team_fallbacks, ops.team_fallbacks to authenticated;
+
+-- The stretch, if it can be used to look back until a moment: nothing in it changed of
+-- anybody in a team that the caller leads.
+create function public.fallback_stretch(since timestamptz, out from_at timestamptz, out until_at timestamptz)
+  language sql stable security definer set search_path = '' as
+$$
+  select s.from_at, s.until_at
+  from (select) one
+  left join ops.fallback_stretch s
+    on s.from_at <= since
+    and not exists (
+      select from ops.key_health_marks m
+      where m.learner_id = '00000000-0000-0000-0000-000000000000'
+         or m.attempts and m.learner_id in (select ops.led_learner_ids()))
+$$;
+revoke all on function public.fallback_stretch(timestamptz) from public, anon, authenticated, service_role;
+grant execute on function public.fallback_stretch(timestamptz) to authenticated;
+
 -- Whether learners are counted ahead, too, and not only attempts.
 alter table ops.fallback_stretch add column learners boolean not null default false;
 
@@ -239,4 +280,7 @@ $$;
 drop function ops.mark_key_health();
 drop index ops.outreach_snoozed_until_idx;
 alter table ops.fallback_stretch drop column learners;
+drop function public.fallback_stretch(timestamptz);
+drop view public.team_fallbacks;
+drop table ops.team_fallbacks;
 drop table ops.key_health_bans, ops.key_health_sums, ops.key_health_keys, ops.key_health_learners, ops.key_health_horizon, ops.key_health_marks;

@@ -105,7 +105,7 @@ func (s *Store) inCount(ctx context.Context, fn func(tx pgx.Tx) error) (err erro
 
 func forgetCounts(ctx context.Context, tx pgx.Tx) error {
 	var batch pgx.Batch
-	for _, table := range []string{"fallback_stretch", "fallback_sums", "last_runs", "key_health_learners", "key_health_keys", "key_health_sums", "key_health_bans",
+	for _, table := range []string{"fallback_stretch", "team_fallbacks", "fallback_sums", "last_runs", "key_health_learners", "key_health_keys", "key_health_sums", "key_health_bans",
 		"key_health_marks"} {
 		batch.Queue(`delete from ops.` + table)
 	}
@@ -133,16 +133,23 @@ func countOnce(ctx context.Context, tx pgx.Tx, fresh time.Duration, now time.Tim
 		return err
 	}
 	for _, c := range []table{
-		{"fallback_sums", "user_id, provider", "attempts, cost_usd, unpriced", `
-			select user_id, provider, ` + fallbackSums + `
+		{"team_fallbacks", "team_id, user_id, provider", "attempts, cost_usd, unpriced, run_at", `
+			select coalesce(team_id, ` + nobody + `), user_id, provider, ` + fallbackSums + `, null::timestamptz
 			from public.prompt_attempts
 			where created_at >= @from and created_at < @until and key_source = 'fallback' and user_id is not null
-			group by user_id, provider`},
-		{"last_runs", "user_id", "run_at", `
-			select user_id, max(created_at)
+			group by 1, 2, 3
+			union all
+			select coalesce(team_id, ` + nobody + `), user_id, '', 0, 0, 0, max(created_at)
 			from public.prompt_runs
 			where created_at >= @from and created_at < @until and user_id is not null
-			group by user_id`},
+			group by 1, 2`},
+		{"fallback_sums", "user_id, provider", "attempts, cost_usd, unpriced", `
+			select user_id, provider, sum(attempts)::bigint, sum(cost_usd), sum(unpriced)::bigint
+			from ops.team_fallbacks
+			where provider <> ''
+			group by user_id, provider`},
+		{"last_runs", "user_id", "run_at", `
+			select user_id, max(run_at) from ops.team_fallbacks where provider = '' group by user_id`},
 	} {
 		if err := c.store(ctx, tx, pgx.NamedArgs{"from": from, "until": until}); err != nil {
 			return err
@@ -155,7 +162,7 @@ func countOnce(ctx context.Context, tx pgx.Tx, fresh time.Duration, now time.Tim
 // added up.
 func countLearners(ctx context.Context, tx pgx.Tx, from, until, now time.Time) error {
 	args := pgx.NamedArgs{"now": now, "since": now.Add(-Window), "teams": []uuid.UUID(nil), "ids": []uuid.UUID(nil), "from": from, "until": until}
-	facts := `with ` + everything(stretchGiven) + facts
+	facts := `with ` + reading{given: true}.everything() + reading{given: true}.facts() // the marks are deleted by now
 	for _, c := range []table{
 		{"key_health_learners", "learner_id", "called, team_ids, usable, broken, broken_since, fell_back, lacks, cost, unpriced, active, state", facts + `
 			select f.id, ` + calledOf + `, coalesce(t.ids, '{}'), f.usable, f.broken, f.broken_since, f.fell_back, f.lacks, f.cost, f.unpriced, f.active, f.state

@@ -86,7 +86,7 @@ func (s *Store) settleSome(ctx context.Context, now time.Time) (changed int, err
 	src := source{`with members as (select team_id, user_id from public.team_members),
 		keys as (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
 		fallback as (select null::uuid as user_id, '' as provider, 0::bigint as attempts, 0::numeric as cost, 0::bigint as unpriced where false),
-		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + facts,
+		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + reading{}.facts(),
 		pgx.NamedArgs{"now": now, "limit": keepBatch}}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
 		// One node at a time; the others have nothing to do then.

@@ -26,7 +26,8 @@ type moment struct {
 // none.
 type stretch struct {
 	FromAt, UntilAt, MadeAt *time.Time
-	Learners                bool
+	Learners                bool // of whom all is counted, too
+	Marked                  bool // what was added up is not right of everybody any more
 }
 
 // read runs fn with the moment of its transaction.
@@ -59,9 +60,10 @@ func (s *Store) read(ctx context.Context, scope Scope, now time.Time, fn func(tx
 	})
 }
 
-// of is where facts about these learners come from.
+// of is where facts about these learners come from; nil are all of them.
 func (m moment) of(ids []uuid.UUID) source {
-	return source{`with ` + everything(stretchGiven) + facts, pgx.NamedArgs{
+	r := reading{given: true, marked: m.stretch.Marked, narrow: ids != nil}
+	return source{`with ` + r.everything() + r.facts(), pgx.NamedArgs{
 		"now": m.now, "since": m.now.Add(-Window), "teams": m.teams, "ids": ids, "from": m.stretch.FromAt, "until": m.stretch.UntilAt}}
 }
 
@@ -77,7 +79,8 @@ func (m moment) everybody() source {
 }
 
 func stretchAt(ctx context.Context, tx pgx.Tx, now time.Time) (stretch, error) {
-	rows, err := tx.Query(ctx, stretchNow, pgx.NamedArgs{"since": now.Add(-Window)})
+	rows, err := tx.Query(ctx, `
+		select *, exists (select from ops.key_health_marks where attempts) as marked from (`+stretchNow+`) stretch`, pgx.NamedArgs{"since": now.Add(-Window)})
 	if err != nil {
 		return stretch{}, err
 	}

@@ -57,7 +57,7 @@ func (m moment) reportAll(ctx context.Context, tx pgx.Tx, q Query) (r Report, er
 		    select * from by_team order by active_without desc, cost desc, lower(name), team_id limit @team_limit) x),
 		  (select count(*) from by_team),
 		  (select coalesce(jsonb_agg(x order by x.cost desc, x.id), '[]') from (`+written(`(
-		    select * from facts where cost > 0 or unpriced > 0 order by cost desc, id limit @next)`)+`) x),
+		    select * from facts where cost > 0 or unpriced > 0 order by cost desc, id limit @next)`, "members", "keys")+`) x),
 		  (select coalesce(jsonb_agg(x order by x.at desc, x.id desc), '[]') from (
 		    select n.id, n.at, n.actor, n.channel, n.skipped, coalesce(d.state, '') as state, coalesce(d.reason, '') as state_reason,
 		           n.learner_id, `+learnerName+` as learner_name, coalesce(u.email, '') as learner_email
@@ -68,7 +68,7 @@ func (m moment) reportAll(ctx context.Context, tx pgx.Tx, q Query) (r Report, er
 		    order by n.at desc, n.id desc
 		    limit @next) x),
 		  (select count(*) from matching),
-		  (select coalesce(jsonb_agg(x order by x.active desc, x.cost desc, x.id), '[]') from (`+written(page)+`) x)`,
+		  (select coalesce(jsonb_agg(x order by x.active desc, x.cost desc, x.id), '[]') from (`+written(page, "members", "keys")+`) x)`,
 		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &r.Next, &r.Nudges, &r.Listed, &r.Learners)
 	r.MoreTeams = teams - len(r.Teams)
 	return r, err

@@ -2,7 +2,6 @@ package outreach
 
 import (
 	"context"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -12,10 +11,14 @@ import (
 const less = `-learners, -active, -active_without, -usable, -broken, -fell_back, -cost, -unpriced, -new, -contacted, -snoozed, -resolved, -reopened`
 
 // before is what was counted ahead: of the learners who may have changed, to be
-// taken away again, and of all others.
+// taken away again, and of all others. It is "not in" since that keeps the order of an
+// index.
 const before = `,
-	was as materialized (select * from ops.key_health_learners where learner_id = any(@ids)),
-	others as not materialized (select *, learner_id as id from ops.key_health_learners where learner_id <> all(@ids))`
+	ids as materialized (select unnest(@ids::uuid[]) as id),
+	was as materialized (select * from ops.key_health_learners where learner_id in (select unnest(@ids::uuid[]))),
+	others as not materialized (select *, learner_id as id from ops.key_health_learners where learner_id not in (select id from ids)),
+	all_members as not materialized (select team_id, user_id from public.team_members),
+	all_keys as not materialized (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken from public.user_api_keys)`
 
 // reportChanges counts the learners who may have changed, and takes the others as they
 // were counted ahead. Those that are named are read as they are now.
@@ -25,6 +28,7 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 	args["count"] = !figure
 	foundBefore := found("ops.key_health_keys", "ops.key_health_keys") + ` and (@search = '' or position(lower(@search) in called) > 0)`
 	var next, listed []uuid.UUID
+	var named []Learner
 	err = tx.QueryRow(ctx, src.sql+matching()+before+`,
 		whole as (
 		  select learners, active, active_without, usable, broken, fell_back, cost, unpriced, new, contacted, snoozed, resolved, reopened
@@ -44,7 +48,7 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 		  from lacking k join facts f on f.id = k.user_id group by provider
 		  union all
 		  select provider, -usable, -broken, -fell_back, -cost, -unpriced
-		  from (select provider, `+keyCounts+` from ops.key_health_keys where user_id = any(@ids) group by provider) was
+		  from (select provider, `+keyCounts+` from ops.key_health_keys where user_id in (select unnest(@ids::uuid[])) group by provider) was
 		),
 		by_team as materialized (
 		  select t.id as team_id, t.name, members, "with", active_without, cost, unpriced
@@ -63,6 +67,32 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 		  ) sums
 		  join public.teams t on t.id = team_id
 		  where members > 0
+		),
+		next as materialized (
+		  select id from (
+		    (select id, cost from others where cost > 0 or unpriced > 0 order by cost desc, id limit @next)
+		    union all
+		    select id, cost from facts where cost > 0 or unpriced > 0
+		  ) x order by cost desc, id limit @next
+		),
+		listed as materialized (
+		  select id from (
+		    (select id, active, cost from others f where `+foundBefore+` and `+behind+` order by active desc, cost desc, id limit @limit)
+		    union all
+		    select id, active, cost from matching where `+behind+`
+		  ) x order by active desc, cost desc, id limit @limit
+		),
+		named as materialized ( -- who did not change has no younger run than those that were added up
+		  select id, broken_since, needs, active, run_at, cost, unpriced, state, stored, state_at, snoozed_until, nudged_at, revision
+		  from facts
+		  where id in (select id from next union all select id from listed)
+		  union all
+		  select b.learner_id, b.broken_since, array(select provider from ops.key_health_keys where user_id = b.learner_id and lacks), b.active,
+		         case when b.active then (select run_at from ops.last_runs where user_id = b.learner_id) end, b.cost, b.unpriced,
+		         b.state, o.state, o.state_at, o.snoozed_until, o.nudged_at, coalesce(o.revision, 0)
+		  from ops.key_health_learners b
+		  left join ops.outreach o on o.learner_id = b.learner_id
+		  where b.learner_id in (select id from next union select id from listed) and b.learner_id not in (select id from ids)
 		)
 		select
 		  (select to_jsonb(x) from (
@@ -80,12 +110,7 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 		  (select coalesce(jsonb_agg(x order by x.active_without desc, x.cost desc, lower(x.name), x.team_id), '[]') from (
 		    select * from by_team order by active_without desc, cost desc, lower(name), team_id limit @team_limit) x),
 		  (select count(*) from by_team),
-		  array(
-		    select id from (
-		      (select id, cost from others where cost > 0 or unpriced > 0 order by cost desc, id limit @next)
-		      union all
-		      select id, cost from facts where cost > 0 or unpriced > 0
-		    ) x order by cost desc, id limit @next),
+		  array(select id from next),
 		  (select coalesce(jsonb_agg(x order by x.at desc, x.id desc), '[]') from (
 		    select n.id, n.at, n.actor, n.channel, n.skipped, coalesce(d.state, '') as state, coalesce(d.reason, '') as state_reason,
 		           n.learner_id, `+learnerName+` as learner_name, coalesce(u.email, '') as learner_email
@@ -96,25 +121,21 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 		    order by n.at desc, n.id desc
 		    limit @next) x),
 		  case when @count::boolean then (select count(*) from matching) + (select count(*) from others f where `+foundBefore+`) else 0 end,
-		  array(
-		    select id from (
-		      (select id, active, cost from others f where `+foundBefore+` and `+behind+` order by active desc, cost desc, id limit @limit)
-		      union all
-		      select id, active, cost from matching where `+behind+`
-		    ) x order by active desc, cost desc, id limit @limit)`,
-		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &next, &r.Nudges, &r.Listed, &listed)
+		  array(select id from listed),
+		  (select coalesce(jsonb_agg(x), '[]') from (`+written("named", "all_members", "all_keys")+`) x)`,
+		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &next, &r.Nudges, &r.Listed, &listed, &named)
 	if err != nil {
 		return Report{}, err
 	}
-	named, err := find(ctx, tx, m.of(slices.Concat(next, listed)))
-	if err != nil {
-		return Report{}, err
+	byID := make(map[uuid.UUID]Learner, len(named))
+	for _, l := range named {
+		byID[l.ID] = l
 	}
 	for _, id := range next {
-		r.Next = append(r.Next, named[id])
+		r.Next = append(r.Next, byID[id])
 	}
 	for _, id := range listed {
-		r.Learners = append(r.Learners, named[id])
+		r.Learners = append(r.Learners, byID[id])
 	}
 	if count, one := r.Figures.listed(q); one {
 		r.Listed = count

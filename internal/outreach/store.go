@@ -39,7 +39,7 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 	err = s.read(ctx, scope, now, func(tx pgx.Tx, m moment) error {
 		// How many rows come out of a common table expression is guessed badly, and a
 		// sort for a merge join costs more than all the rest.
-		if _, err := tx.Exec(ctx, `select set_config('enable_mergejoin', 'off', true)`); err != nil {
+		if _, err := tx.Exec(ctx, `select set_config('enable_mergejoin', 'off', true), set_config('random_page_cost', '1.1', true)`); err != nil {
 			return err
 		}
 		if m.counted {
@@ -65,7 +65,7 @@ func (s *Store) List(ctx context.Context, scope Scope, q Query, now time.Time) (
 	q.After = nil
 	err = s.read(ctx, scope, now, func(tx pgx.Tx, m moment) error {
 		src := m.everybody()
-		rows, err := tx.Query(ctx, src.sql+matching()+written(page), src.with(q.arguments(nil)))
+		rows, err := tx.Query(ctx, src.sql+matching()+written(page, "members", "keys"), src.with(q.arguments(nil)))
 		if err != nil {
 			return err
 		}
