@@ -7,13 +7,14 @@
 --   neither. What was counted was counted in one snapshot, and the marks that this
 --   snapshot saw are deleted with it; a transaction that commits later, however early
 --   it began, leaves its marks to whoever reads.
--- * Of attempts, those up to until_at are counted; the runs of the hour and more since
---   then lead to the learners who have younger ones. No trigger of its own is needed
---   for that, and the run endpoint does nothing more than before: until_at is the
---   horizon of package rollup, before which every row is visible that came in time. A
---   row that is older than an hour when it is written, changed or deleted leaves a
---   mark in ops.mark_usage, which fires for those only. A run comes and goes with its
---   attempts.
+-- * Of attempts, those up to until_at are counted; the runs of the minutes since then
+--   lead to the learners who have younger ones. No trigger of its own is needed for
+--   that, and the run endpoint does nothing more than before: until_at is a horizon like
+--   that of package rollup, before which every row is visible that came within four
+--   minutes, and no attempt that was counted was still running. A row that is older
+--   than that when it is written or deleted, or had its outcome when it is changed,
+--   leaves a mark in ops.mark_usage, which fires for those only; and so does an outcome
+--   that comes after an hour. A run comes and goes with its attempts.
 -- * What time does by itself, a ban or a snooze that ends, and attempts that become too
 --   old, is found by its time.
 --
@@ -64,24 +65,27 @@ create table ops.key_health_keys (
   unpriced   bigint not null,
   primary key (user_id, provider)
 ) with (fillfactor = 80);
+create index key_health_keys_usable_idx on ops.key_health_keys (provider, user_id) where usable;
+create index key_health_keys_broken_idx on ops.key_health_keys (provider, user_id) where broken;
 
 -- How many of them there are: of all, with a provider, in a team.
 create table ops.key_health_sums (
   provider       text not null,     -- '': any
   team_id        uuid not null,     -- 0: all
-  learners       bigint not null default 0, -- of all and in a team, as the next two
-  active         bigint not null default 0,
-  active_without bigint not null default 0,
+  learners       bigint not null,   -- with a provider none, as active_without, lacks and the states
+  active         bigint not null,   -- with a provider: with a usable key for it
+  active_without bigint not null,
   usable         bigint not null,
   broken         bigint not null,
   fell_back      bigint not null,   -- with a provider: without a usable key for it
+  lacks          bigint not null,
   cost           numeric not null,
   unpriced       bigint not null,
-  new            bigint not null default 0, -- in which state they are, of all and in a team
-  contacted      bigint not null default 0,
-  snoozed        bigint not null default 0,
-  resolved       bigint not null default 0,
-  reopened       bigint not null default 0,
+  new            bigint not null,
+  contacted      bigint not null,
+  snoozed        bigint not null,
+  resolved       bigint not null,
+  reopened       bigint not null,
   primary key (provider, team_id)
 );
 
@@ -196,6 +200,22 @@ $$;
 -- +goose StatementEnd
 revoke all on function ops.mark_key_health() from public;
 
+-- The triggers of 0012 fire for some more rows, none of which a run writes that goes well:
+-- those that come late by minutes and not only by an hour, and those that had their
+-- outcome before.
+drop trigger mark_usage_insert on public.prompt_attempts;
+drop trigger mark_usage_update on public.prompt_attempts;
+drop trigger mark_usage_delete on public.prompt_attempts;
+create trigger mark_usage_insert after insert on public.prompt_attempts for each row
+  when (new.created_at < clock_timestamp() - interval '4 minutes' and coalesce(current_setting('promptops.marks', true), '') <> 'off')
+  execute function ops.mark_usage();
+create trigger mark_usage_update after update on public.prompt_attempts for each row
+  when (old.status <> 'running' or old.created_at < clock_timestamp() - interval '1 hour' or new.created_at < clock_timestamp() - interval '1 hour')
+  execute function ops.mark_usage();
+create trigger mark_usage_delete after delete on public.prompt_attempts for each row
+  when (old.created_at < clock_timestamp() - interval '4 minutes')
+  execute function ops.mark_usage();
+
 -- A key that rests, is used or is checked is as good as before: nothing changes here.
 create trigger mark_key_health after insert or delete on public.user_api_keys for each row
   execute function ops.mark_key_health('user_id');
@@ -253,6 +273,9 @@ drop trigger mark_key_health on public.team_members;
 drop trigger mark_key_health_truncate on public.user_api_keys;
 drop trigger mark_key_health_change on public.user_api_keys;
 drop trigger mark_key_health on public.user_api_keys;
+drop trigger mark_usage_delete on public.prompt_attempts;
+drop trigger mark_usage_update on public.prompt_attempts;
+drop trigger mark_usage_insert on public.prompt_attempts;
 -- +goose StatementBegin
 create or replace function ops.forget_usage() returns trigger
   language plpgsql security definer set search_path = '' as
@@ -277,6 +300,15 @@ begin
 end
 $$;
 -- +goose StatementEnd
+create trigger mark_usage_insert after insert on public.prompt_attempts for each row
+  when (new.created_at < clock_timestamp() - interval '1 hour' and coalesce(current_setting('promptops.marks', true), '') <> 'off')
+  execute function ops.mark_usage();
+create trigger mark_usage_update after update on public.prompt_attempts for each row
+  when (old.created_at < clock_timestamp() - interval '1 hour' or new.created_at < clock_timestamp() - interval '1 hour')
+  execute function ops.mark_usage();
+create trigger mark_usage_delete after delete on public.prompt_attempts for each row
+  when (old.created_at < clock_timestamp() - interval '1 hour')
+  execute function ops.mark_usage();
 drop function ops.mark_key_health();
 drop index ops.outreach_snoozed_until_idx;
 alter table ops.fallback_stretch drop column learners;

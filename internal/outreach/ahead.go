@@ -21,19 +21,21 @@ const (
 	attemptsWorth = 50_000
 	learnersWorth = 1_000
 
-	// Counting takes a second or two where there is much, and makes the next pages
-	// quicker by what has changed since the last time.
-	countEvery = 5 * time.Minute
-	countMarks = 300
+	// Of the pages of a minute each works out anew what has changed until then.
+	countEvery = 45 * time.Second
+
+	// How old attempts have to be to be counted ahead, and how old those that are still
+	// running are forgotten. The triggers of migrations/0023 know the same times.
+	fresh   = 4 * time.Minute
+	outcome = time.Hour
 
 	// Another node's clock may be a little behind.
-	stretchMargin = 5 * time.Minute
+	stretchMargin = 30 * time.Second
 )
 
 // worth says when there is enough to count ahead.
 type worth struct {
 	attempts, learners int
-	fresh              time.Duration // how old attempts have to be, see package rollup
 }
 
 // countAhead adds up the attempts of the window, and says of each learner how they
@@ -44,8 +46,7 @@ func (s *Store) countAhead(ctx context.Context, w worth, now time.Time) error {
 	var due, many bool
 	err := s.db.QueryRow(ctx, `
 		select not exists (select from ops.fallback_stretch where made_at > $1)
-		    or (select count(*) >= $2 from (select from ops.key_health_marks limit $2) marks)
-		    or exists (select from ops.key_health_marks where learner_id = `+nobody+`)`, now.Add(-countEvery), countMarks).Scan(&due)
+		    or exists (select from ops.key_health_marks where learner_id = `+nobody+`)`, now.Add(-countEvery)).Scan(&due)
 	if err != nil || !due {
 		return postgres.Fault(err)
 	}
@@ -60,7 +61,7 @@ func (s *Store) countAhead(ctx context.Context, w worth, now time.Time) error {
 	}
 	// The first time notes the moment that the second one may count up to.
 	for range 2 {
-		err = errors.Join(err, s.inCount(ctx, func(tx pgx.Tx) error { return countOnce(ctx, tx, w.fresh, now) }))
+		err = errors.Join(err, s.inCount(ctx, func(tx pgx.Tx) error { return countOnce(ctx, tx, fresh, now) }))
 	}
 	return postgres.Fault(err)
 }
@@ -119,30 +120,29 @@ func countOnce(ctx context.Context, tx pgx.Tx, fresh time.Duration, now time.Tim
 	if err != nil || horizon.IsZero() {
 		return err
 	}
-	var from, until time.Time
-	err = tx.QueryRow(ctx, `
-		insert into ops.fallback_stretch (from_at, until_at, made_at, learners)
-		select $1::timestamptz, greatest($1, $2::timestamptz), $3::timestamptz, complete from ops.facts_version
-		on conflict (only_row) do update
-		set from_at = excluded.from_at, until_at = excluded.until_at, made_at = excluded.made_at, learners = excluded.learners
-		returning from_at, until_at`, now.Add(-Window-stretchMargin), horizon, now).Scan(&from, &until)
+	before, err := stretchAt(ctx, tx, now)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `delete from ops.key_health_marks`); err != nil {
+	var from, until time.Time
+	err = tx.QueryRow(ctx, `
+		insert into ops.fallback_stretch (from_at, until_at, made_at, learners)
+		select $1::timestamptz, greatest($1, least($2, (
+		         select min(created_at) from public.prompt_attempts where created_at >= $4 and created_at < $2::timestamptz and status = 'running'))),
+		       $3::timestamptz, complete
+		from ops.facts_version
+		on conflict (only_row) do update
+		set from_at = excluded.from_at, until_at = excluded.until_at, made_at = excluded.made_at, learners = excluded.learners
+		returning from_at, until_at`, now.Add(-Window-stretchMargin), horizon, now, horizon.Add(fresh-outcome)).Scan(&from, &until)
+	if err != nil {
 		return err
 	}
+	sums := sumAttempts(`true`, `@from`, `@until`)
+	if before.UntilAt != nil && !from.Before(*before.FromAt) && !until.Before(*before.UntilAt) && from.Before(*before.UntilAt) {
+		sums = sumChanges()
+	}
 	for _, c := range []table{
-		{"team_fallbacks", "team_id, user_id, provider", "attempts, cost_usd, unpriced, run_at", `
-			select coalesce(team_id, ` + nobody + `), user_id, provider, ` + fallbackSums + `, null::timestamptz
-			from public.prompt_attempts
-			where created_at >= @from and created_at < @until and key_source = 'fallback' and user_id is not null
-			group by 1, 2, 3
-			union all
-			select coalesce(team_id, ` + nobody + `), user_id, '', 0, 0, 0, max(created_at)
-			from public.prompt_runs
-			where created_at >= @from and created_at < @until and user_id is not null
-			group by 1, 2`},
+		{"team_fallbacks", "team_id, user_id, provider", "attempts, cost_usd, unpriced, run_at", sums},
 		{"fallback_sums", "user_id, provider", "attempts, cost_usd, unpriced", `
 			select user_id, provider, sum(attempts)::bigint, sum(cost_usd), sum(unpriced)::bigint
 			from ops.team_fallbacks
@@ -151,11 +151,50 @@ func countOnce(ctx context.Context, tx pgx.Tx, fresh time.Duration, now time.Tim
 		{"last_runs", "user_id", "run_at", `
 			select user_id, max(run_at) from ops.team_fallbacks where provider = '' group by user_id`},
 	} {
-		if err := c.store(ctx, tx, pgx.NamedArgs{"from": from, "until": until}); err != nil {
+		if err := c.store(ctx, tx, pgx.NamedArgs{"from": from, "until": until, "from_before": before.FromAt, "until_before": before.UntilAt}); err != nil {
 			return err
 		}
 	}
+	if _, err := tx.Exec(ctx, `delete from ops.key_health_marks`); err != nil {
+		return err
+	}
 	return countLearners(ctx, tx, from, until, now)
+}
+
+// sumAttempts are rows of ops.team_fallbacks: the attempts of some learners from one
+// moment until another.
+func sumAttempts(whose, from, until string) string {
+	return `
+			select coalesce(team_id, ` + nobody + `) as team_id, user_id, provider, ` + fallbackSums + `, null::timestamptz as run_at
+			from public.prompt_attempts
+			where created_at >= ` + from + ` and created_at < ` + until + ` and key_source = 'fallback' and user_id is not null and ` + whose + `
+			group by 1, 2, 3
+			union all
+			select coalesce(team_id, ` + nobody + `), user_id, '', 0, 0, 0, max(created_at)
+			from public.prompt_runs
+			where created_at >= ` + from + ` and created_at < ` + until + ` and user_id is not null and ` + whose + `
+			group by 1, 2`
+}
+
+// sumChanges is sumAttempts of all learners, made of what there was before: of two
+// weeks little changes in a minute.
+func sumChanges() string {
+	return `
+			with marked as materialized (select distinct learner_id from ops.key_health_marks where attempts)
+			select team_id, user_id, provider, sum(attempts)::bigint, sum(cost), sum(unpriced)::bigint, max(run_at)
+			from (
+			  select team_id, user_id, provider, attempts, cost_usd as cost, unpriced, run_at
+			  from ops.team_fallbacks
+			  where user_id not in (select learner_id from marked)
+			  union all` + sumAttempts(`user_id not in (select learner_id from marked)`, `@until_before`, `@until`) + `
+			  union all
+			  select team_id, user_id, provider, -attempts, -cost, -unpriced, null
+			  from (` + sumAttempts(`user_id not in (select learner_id from marked)`, `@from_before`, `@from`) + `) too_old
+			  where provider <> ''
+			  union all` + sumAttempts(`user_id = any(array(select learner_id from marked))`, `@from`, `@until`) + `
+			) parts
+			group by 1, 2, 3
+			having sum(attempts) > 0 or max(run_at) >= @from`
 }
 
 // countLearners counts what is said of learners, at a moment for which attempts are
@@ -176,12 +215,16 @@ func countLearners(ctx context.Context, tx pgx.Tx, from, until, now time.Time) e
 			where user_id in (select id from facts)`},
 		{"key_health_bans", "learner_id", "banned_until", `
 			select id, banned_until from auth.users where banned_until is not null`},
-		{"key_health_sums", "provider, team_id", "learners, active, active_without, usable, broken, fell_back, cost, unpriced, new, contacted, snoozed, resolved, reopened", `
+		{"key_health_sums", "provider, team_id", countColumns, `
 			select '' as provider, ` + nobody + `::uuid as team_id, ` + counts + ` from ops.key_health_learners
 			union all
 			select '', team_id, ` + counts + ` from ops.key_health_learners cross join unnest(team_ids) team_id group by team_id
 			union all
-			select provider, ` + nobody + `, 0, 0, 0, ` + keyCounts + `, 0, 0, 0, 0, 0 from ops.key_health_keys group by provider`},
+			select provider, ` + nobody + `, 0, active, 0, usable, broken, fell_back, 0, cost, unpriced, 0, 0, 0, 0, 0
+			from (
+			  select provider, ` + keyCounts + `
+			  from ops.key_health_keys k join ops.key_health_learners l on l.learner_id = k.user_id
+			  group by provider) keys`},
 	} {
 		if err := c.store(ctx, tx, args); err != nil {
 			return err
@@ -194,15 +237,16 @@ const (
 	// calledOf is what of a learner is searched.
 	calledOf = `lower(concat_ws(' ', ` + learnerName + `, u.email))`
 
-	// counts are the columns of ops.key_health_sums over learners, keyCounts the middle
-	// ones over those with a provider.
-	counts = `count(*) as learners, count(*) filter (where active) as active, count(*) filter (where active and not usable) as active_without,
+	// counts are the columns of ops.key_health_sums over learners, keyCounts some of them
+	// over their keys k.
+	countColumns = `learners, active, active_without, usable, broken, fell_back, lacks, cost, unpriced, new, contacted, snoozed, resolved, reopened`
+	counts       = `count(*) as learners, count(*) filter (where active) as active, count(*) filter (where active and not usable) as active_without,
 		count(*) filter (where usable) as usable, count(*) filter (where broken) as broken, count(*) filter (where fell_back) as fell_back,
-		coalesce(sum(cost), 0) as cost, coalesce(sum(unpriced), 0)::bigint as unpriced,
+		count(*) filter (where lacks) as lacks, coalesce(sum(cost), 0) as cost, coalesce(sum(unpriced), 0)::bigint as unpriced,
 		count(*) filter (where state = 'new') as new, count(*) filter (where state = 'contacted') as contacted, count(*) filter (where state = 'snoozed') as snoozed,
 		count(*) filter (where state = 'resolved') as resolved, count(*) filter (where state = 'reopened') as reopened`
-	keyCounts = `count(*) filter (where usable) as usable, count(*) filter (where broken) as broken, count(*) filter (where lacks) as fell_back,
-		coalesce(sum(cost), 0) as cost, coalesce(sum(unpriced), 0)::bigint as unpriced`
+	keyCounts = `count(*) filter (where k.usable and active) as active, count(*) filter (where k.usable) as usable, count(*) filter (where k.broken) as broken,
+		count(*) filter (where k.lacks) as fell_back, sum(k.cost) as cost, sum(k.unpriced)::bigint as unpriced`
 )
 
 // table is one of ops and what is to be in it: rows with its key and other

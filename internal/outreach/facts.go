@@ -52,6 +52,15 @@ type reading struct {
 	marked bool // attempts of some learners are not as they were added up
 	narrow bool // only the learners @ids: of few there is little to read
 	teams  bool // only members of @teams
+	lead   bool // of what a lead sees of these teams, and nothing else
+}
+
+// inTeams is a condition that a membership is one of the teams that are asked for.
+func (r reading) inTeams() string {
+	if !r.teams || r.lead {
+		return `true`
+	}
+	return `team_id = any(@teams)`
 }
 
 // only is a condition that column is among the learners that are asked for.
@@ -156,8 +165,8 @@ const (
 	nobody = `'00000000-0000-0000-0000-000000000000'`
 )
 
-// asLead is what row-level security shows a lead of their teams, as one value. The
-// names and addresses of those in it are looked up afterwards. Attempts are those for
+// asLead is what row-level security shows a lead of their teams, as one value, and who
+// is in them. The names and addresses of those in it are looked up afterwards. Attempts are those for
 // these teams: what was added up of the stretch from @from until @until, what is
 // younger, less what has become too old.
 const asLead = `
@@ -199,7 +208,7 @@ const asLead = `
 	      from public.prompt_runs
 	      where team_id = any(@teams) and created_at >= greatest(@until::timestamptz, @since) and user_id is not null
 	    ) runs
-	    group by user_id) r))`
+	    group by user_id) r)), array(select distinct user_id from its_members)`
 
 // shown takes everything from such a value, and nothing else from anywhere.
 const shown = `
@@ -214,7 +223,7 @@ const shown = `
 func (r reading) facts() string {
 	members := `true`
 	if r.teams {
-		members = `u.id in (select user_id from members where team_id = any(@teams))`
+		members = `u.id in (select user_id from members where ` + r.inTeams() + `)`
 	}
 	return `,
 	learners as (
@@ -255,8 +264,9 @@ func (r reading) facts() string {
 
 // source is where a statement's facts come from.
 type source struct {
-	sql  string // the beginning of a statement, up to facts
-	args pgx.NamedArgs
+	sql     string // the beginning of a statement, up to facts
+	inTeams string // see reading
+	args    pgx.NamedArgs
 }
 
 // source reads what a lead may see, with the lead's own rights; for an admin there
@@ -265,9 +275,10 @@ func (s *Store) source(ctx context.Context, scope Scope, ids []uuid.UUID, now ti
 	args := pgx.NamedArgs{"now": now, "since": now.Add(-Window), "teams": scope.Teams, "ids": ids}
 	if scope.As == nil {
 		r := reading{marked: true, narrow: ids != nil, teams: scope.Teams != nil}
-		return source{`with ` + r.everything() + r.facts(), args}, nil
+		return source{`with ` + r.everything() + r.facts(), r.inTeams(), args}, nil
 	}
 	var seen []byte
+	var members []uuid.UUID
 	err := s.reader.As(*scope.As).Read(ctx, func(tx pgx.Tx) error {
 		read := pgx.NamedArgs{"teams": notNil(scope.Teams), "since": now.Add(-Window)}
 		var from, until *time.Time
@@ -275,13 +286,17 @@ func (s *Store) source(ctx context.Context, scope Scope, ids []uuid.UUID, now ti
 			return err
 		}
 		read["from"], read["until"] = from, until
-		return tx.QueryRow(ctx, asLead, read).Scan(&seen)
+		return tx.QueryRow(ctx, asLead, read).Scan(&seen, &members)
 	})
 	if err != nil {
 		return source{}, fmt.Errorf("read as a lead: %w", err)
 	}
 	args["shown"], args["teams"] = seen, notNil(scope.Teams)
-	return source{`with ` + shown + reading{narrow: ids != nil, teams: true}.facts(), args}, nil
+	r := reading{narrow: true, teams: true, lead: true}
+	if ids == nil { // Postgres should know how many there are
+		args["ids"], r.teams = members, false
+	}
+	return source{`with ` + shown + r.facts(), r.inTeams(), args}, nil
 }
 
 // notNil is the teams of a lead: without any of them nobody is seen, rather than
@@ -302,35 +317,49 @@ func (s source) with(more pgx.NamedArgs) pgx.NamedArgs {
 }
 
 // matching is the learners that a query finds.
-func matching() string {
+func (q Query) matching() string {
 	return `,
 	matching as materialized (
 	  select f.*
 	  from facts f
-	  where ` + found("per_key", "lacking") + `
-	    and (@search = '' or exists (select from auth.users u where u.id = f.id and position(lower(@search) in ` + calledOf + `) > 0))
+	  where ` + q.found("per_key", "lacking") + q.searched(`(select position(lower(@search) in `+calledOf+`) > 0 from auth.users u where u.id = f.id)`) + `
 	)`
 }
 
-// found is what Query.Show and Query.Provider ask of a learner f, of whose keys and
-// fallbacks there are tables.
-func found(keys, fallbacks string) string {
-	with := func(table, what string) string {
+// found is what Show and Provider ask of a learner f, of whose keys and fallbacks
+// there are tables.
+func (q Query) found(keys, fallbacks string) string {
+	of := func(figure, table, what string) string {
+		if q.Provider == "" {
+			return figure
+		}
 		return `exists (select from ` + table + ` k where k.user_id = f.id and k.provider = @provider and k.` + what + `)`
 	}
-	usable := `case when @provider = '' then usable else ` + with(keys, "usable") + ` end`
-	return `case @show
-	          when 'open' then state in ('new', 'reopened')
-	          when 'contacted' then state = 'contacted'
-	          when 'snoozed' then state = 'snoozed'
-	          when 'resolved' then state = 'resolved'
-	          when 'without' then not ` + usable + `
-	          when 'active' then active and not ` + usable + `
-	          when 'with' then ` + usable + `
-	          when 'broken' then case when @provider = '' then broken else ` + with(keys, "broken") + ` end
-	          when 'fallback' then case when @provider = '' then lacks else ` + with(fallbacks, "lacks") + ` end
-	          else true
-	        end`
+	switch q.Show {
+	case ShowOpen:
+		return `f.state in ('new', 'reopened')`
+	case ShowContacted, ShowSnoozed, ShowResolved:
+		return `f.state = @show`
+	case ShowWithout:
+		return `not ` + of(`f.usable`, keys, `usable`)
+	case ShowActive:
+		return `f.active and not ` + of(`f.usable`, keys, `usable`)
+	case ShowWith:
+		return of(`f.usable`, keys, `usable`)
+	case ShowBroken:
+		return of(`f.broken`, keys, `broken`)
+	case ShowFallback:
+		return of(`f.lacks`, fallbacks, `lacks`)
+	}
+	return `true`
+}
+
+// searched adds a condition if something is searched for.
+func (q Query) searched(condition string) string {
+	if q.Search == "" {
+		return ``
+	}
+	return ` and ` + condition
 }
 
 const learnerName = `coalesce(nullif(u.raw_user_meta_data ->> 'full_name', ''), u.raw_user_meta_data ->> 'name', '')`

@@ -12,7 +12,6 @@ import (
 
 	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
-	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 const (
@@ -31,7 +30,7 @@ type Keeper struct {
 
 // NewKeeper returns the loop.
 func NewKeeper(store *Store, log *slog.Logger) *Keeper {
-	return &Keeper{store, log, worth{attemptsWorth, learnersWorth, rollup.Fresh}}
+	return &Keeper{store, log, worth{attemptsWorth, learnersWorth}}
 }
 
 // Run looks every minute until ctx is done. Any number of nodes may.
@@ -86,7 +85,7 @@ func (s *Store) settleSome(ctx context.Context, now time.Time) (changed int, err
 	src := source{`with members as (select team_id, user_id from public.team_members),
 		keys as (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
 		fallback as (select null::uuid as user_id, '' as provider, 0::bigint as attempts, 0::numeric as cost, 0::bigint as unpriced where false),
-		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + reading{}.facts(),
+		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + reading{}.facts(), `true`,
 		pgx.NamedArgs{"now": now, "limit": keepBatch}}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
 		// One node at a time; the others have nothing to do then.

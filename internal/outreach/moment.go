@@ -63,7 +63,7 @@ func (s *Store) read(ctx context.Context, scope Scope, now time.Time, fn func(tx
 // of is where facts about these learners come from; nil are all of them.
 func (m moment) of(ids []uuid.UUID) source {
 	r := reading{given: true, marked: m.stretch.Marked, narrow: ids != nil}
-	return source{`with ` + r.everything() + r.facts(), pgx.NamedArgs{
+	return source{`with ` + r.everything() + r.facts(), reading{teams: m.teams != nil}.inTeams(), pgx.NamedArgs{
 		"now": m.now, "since": m.now.Add(-Window), "teams": m.teams, "ids": ids, "from": m.stretch.FromAt, "until": m.stretch.UntilAt}}
 }
 

@@ -9,7 +9,7 @@ import (
 // reportAll counts all learners of the moment in one statement.
 func (m moment) reportAll(ctx context.Context, tx pgx.Tx, q Query) (r Report, err error) {
 	src, args, teams := m.everybody(), q.ofReport(), 0
-	err = tx.QueryRow(ctx, src.sql+matching()+`,
+	err = tx.QueryRow(ctx, src.sql+q.matching()+`,
 		by_team as materialized (
 		  select t.id as team_id, t.name, count(*) as members,
 		         count(*) filter (where f.usable) as "with",
@@ -18,7 +18,7 @@ func (m moment) reportAll(ctx context.Context, tx pgx.Tx, q Query) (r Report, er
 		  from members m
 		  join facts f on f.id = m.user_id
 		  join public.teams t on t.id = m.team_id
-		  where @teams::uuid[] is null or m.team_id = any(@teams)
+		  where `+src.inTeams+`
 		  group by t.id
 		)
 		select

@@ -8,7 +8,7 @@ import (
 )
 
 // less are the columns of counts, to be taken away.
-const less = `-learners, -active, -active_without, -usable, -broken, -fell_back, -cost, -unpriced, -new, -contacted, -snoozed, -resolved, -reopened`
+const less = `-learners, -active, -active_without, -usable, -broken, -fell_back, -lacks, -cost, -unpriced, -new, -contacted, -snoozed, -resolved, -reopened`
 
 // before is what was counted ahead: of the learners who may have changed, to be
 // taken away again, and of all others. It is "not in" since that keeps the order of an
@@ -24,31 +24,30 @@ const before = `,
 // were counted ahead. Those that are named are read as they are now.
 func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report, err error) {
 	src, args, teams := m.of(m.ids), q.ofReport(), 0
-	_, figure := r.Figures.listed(q)
-	args["count"] = !figure
-	foundBefore := found("ops.key_health_keys", "ops.key_health_keys") + ` and (@search = '' or position(lower(@search) in called) > 0)`
+	var lacks, activeWith int
+	foundBefore := q.found("ops.key_health_keys", "ops.key_health_keys") + q.searched(`position(lower(@search) in f.called) > 0`)
 	var next, listed []uuid.UUID
 	var named []Learner
-	err = tx.QueryRow(ctx, src.sql+matching()+before+`,
+	err = tx.QueryRow(ctx, src.sql+q.matching()+before+`,
 		whole as (
-		  select learners, active, active_without, usable, broken, fell_back, cost, unpriced, new, contacted, snoozed, resolved, reopened
+		  select `+countColumns+`
 		  from ops.key_health_sums where provider = '' and team_id = `+nobody+`
 		  union all
 		  select `+counts+` from facts
 		  union all
 		  select `+less+` from (select `+counts+` from was) was
 		),
-		by_provider as (
-		  select provider, usable, broken, fell_back, cost, unpriced from ops.key_health_sums where provider <> ''
+		by_provider as materialized (
+		  select provider, active, usable, broken, fell_back, cost, unpriced from ops.key_health_sums where provider <> ''
 		  union all
-		  select provider, count(*) filter (where k.usable), count(*) filter (where k.broken), 0, 0, 0
+		  select provider, count(*) filter (where k.usable and active), count(*) filter (where k.usable), count(*) filter (where k.broken), 0, 0, 0
 		  from per_key k join facts f on f.id = k.user_id group by provider
 		  union all
-		  select provider, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)::bigint
+		  select provider, 0, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)::bigint
 		  from lacking k join facts f on f.id = k.user_id group by provider
 		  union all
-		  select provider, -usable, -broken, -fell_back, -cost, -unpriced
-		  from (select provider, `+keyCounts+` from ops.key_health_keys where user_id in (select unnest(@ids::uuid[])) group by provider) was
+		  select provider, -active, -usable, -broken, -fell_back, -cost, -unpriced
+		  from (select provider, `+keyCounts+` from ops.key_health_keys k join was on was.learner_id = k.user_id group by provider) was
 		),
 		by_team as materialized (
 		  select t.id as team_id, t.name, members, "with", active_without, cost, unpriced
@@ -120,10 +119,12 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 		    where `+isLearner+`
 		    order by n.at desc, n.id desc
 		    limit @next) x),
-		  case when @count::boolean then (select count(*) from matching) + (select count(*) from others f where `+foundBefore+`) else 0 end,
+		  (select sum(lacks)::bigint from whole),
+		  (select coalesce(sum(active), 0)::bigint from by_provider where provider = @provider),
+		  case when @search = '' then 0 else (select count(*) from matching) + (select count(*) from others f where `+foundBefore+`) end,
 		  array(select id from listed),
 		  (select coalesce(jsonb_agg(x), '[]') from (`+written("named", "all_members", "all_keys")+`) x)`,
-		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &next, &r.Nudges, &r.Listed, &listed, &named)
+		src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &next, &r.Nudges, &lacks, &activeWith, &r.Listed, &listed, &named)
 	if err != nil {
 		return Report{}, err
 	}
@@ -137,21 +138,31 @@ func (m moment) reportChanges(ctx context.Context, tx pgx.Tx, q Query) (r Report
 	for _, id := range listed {
 		r.Learners = append(r.Learners, byID[id])
 	}
-	if count, one := r.Figures.listed(q); one {
-		r.Listed = count
+	if q.Search == "" {
+		r.Listed = q.listed(r, lacks, activeWith)
 	}
 	r.MoreTeams = teams - len(r.Teams)
 	return r, nil
 }
 
-// listed is how many learners a query finds, if that is one of the figures.
-func (f Figures) listed(q Query) (count int, one bool) {
-	if q.Search != "" || q.Provider != "" {
-		return 0, false
+// listed is how many learners a query finds that searches for nothing, of whom lacks
+// have no usable key for what they used; with are active and have one for the provider
+// that is asked for.
+func (q Query) listed(r Report, lacks, with int) int {
+	f := r.Figures
+	if q.Provider == "" {
+		return map[string]int{
+			ShowOpen: f.New + f.Reopened, ShowContacted: f.Contacted, ShowSnoozed: f.Snoozed, ShowResolved: f.Resolved,
+			ShowWithout: f.Without, ShowActive: f.ActiveWithout, ShowWith: f.With, ShowBroken: f.Broken, ShowFallback: lacks, ShowAll: f.Learners,
+		}[q.Show]
 	}
-	count, one = map[string]int{
-		ShowOpen: f.New + f.Reopened, ShowContacted: f.Contacted, ShowSnoozed: f.Snoozed, ShowResolved: f.Resolved,
-		ShowWithout: f.Without, ShowActive: f.ActiveWithout, ShowWith: f.With, ShowBroken: f.Broken, ShowAll: f.Learners,
+	var of ProviderRow // of one that nobody has to do with all are 0
+	for _, row := range r.Providers {
+		if row.Provider == q.Provider {
+			of = row
+		}
+	}
+	return map[string]int{
+		ShowWithout: f.Learners - of.With, ShowActive: f.Active - with, ShowWith: of.With, ShowBroken: of.Broken, ShowFallback: of.Fallback,
 	}[q.Show]
-	return count, one
 }

@@ -65,7 +65,7 @@ func (s *Store) List(ctx context.Context, scope Scope, q Query, now time.Time) (
 	q.After = nil
 	err = s.read(ctx, scope, now, func(tx pgx.Tx, m moment) error {
 		src := m.everybody()
-		rows, err := tx.Query(ctx, src.sql+matching()+written(page, "members", "keys"), src.with(q.arguments(nil)))
+		rows, err := tx.Query(ctx, src.sql+q.matching()+written(page, "members", "keys"), src.with(q.arguments(nil)))
 		if err != nil {
 			return err
 		}
