@@ -125,7 +125,6 @@ func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 			`delete from ops.key_health_keys`,
 			`delete from ops.key_health_sums`,
 			`delete from ops.key_health_bans`,
-			`delete from ops.key_health_marks`,
 			`delete from ops.fallback_keys ` + ofDemo("id", kindFallbackKey),
 			`delete from ops.demo_records`,
 		} {

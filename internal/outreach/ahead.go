@@ -148,9 +148,21 @@ func countOnce(ctx context.Context, tx pgx.Tx, fresh time.Duration, now time.Tim
 			args["ids"] = ids
 		}
 	}
+	if !r.narrow {
+		// Postgres does not know yet how much there is in tables that have just been
+		// filled, and what is made for little takes minutes for much.
+		if _, err := tx.Exec(ctx, `select set_config('enable_nestloop', 'off', true)`); err != nil {
+			return err
+		}
+	}
 	for _, t := range append(r.attemptTables(), r.learnerTables()...) {
 		if err := t.store(ctx, tx, args); err != nil {
 			return err
+		}
+		if !r.narrow {
+			if _, err := tx.Exec(ctx, `analyze ops.`+t.name); err != nil {
+				return err
+			}
 		}
 	}
 	_, err = tx.Exec(ctx, `delete from ops.key_health_marks`)

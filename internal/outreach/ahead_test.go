@@ -41,9 +41,9 @@ func countNow(t testing.TB, s *Store, now time.Time) {
 }
 
 // momentOf is what a report would know.
-func momentOf(t testing.TB, s *Store, scope Scope, now time.Time) (found moment) {
+func momentOf(t testing.TB, s *Store, now time.Time) (found moment) {
 	t.Helper()
-	err := s.read(context.Background(), scope, now, func(_ pgx.Tx, m moment) error {
+	err := s.read(context.Background(), Scope{}, now, func(_ pgx.Tx, m moment) error {
 		found = m
 		return nil
 	})
@@ -62,7 +62,7 @@ func TestCountedAheadEqualsTheRows(t *testing.T) {
 			w := newWorld(t, db, r, now, 60, 5, 400)
 			s := newStore(db)
 			countNow(t, s, now.Add(-17*time.Minute))
-			if m := momentOf(t, s, Scope{}, now); !m.counted || len(m.ids) == 0 || len(m.ids) > 40 {
+			if m := momentOf(t, s, now); !m.counted || len(m.ids) == 0 || len(m.ids) > 40 {
 				t.Fatalf("%d learners are counted anew", len(m.ids))
 			}
 			if sums := one[int](t, db, `select count(*)::int from ops.fallback_sums`); sums == 0 {
@@ -75,7 +75,7 @@ func TestCountedAheadEqualsTheRows(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if m := momentOf(t, s, Scope{}, now); !m.counted {
+			if m := momentOf(t, s, now); !m.counted {
 				t.Fatal("everything is counted anew")
 			}
 			checkReport(t, db, s, Scope{}, nil, now)
@@ -290,7 +290,7 @@ func TestLittleIsNotCountedAhead(t *testing.T) {
 	people(t, db, 10)
 	s := newStore(db)
 	countNow(t, s, noon)
-	if m := momentOf(t, s, Scope{}, noon); !m.counted {
+	if m := momentOf(t, s, noon); !m.counted {
 		t.Fatal("nothing is counted ahead")
 	}
 	if err := s.countAhead(t.Context(), worth{attemptsWorth, learnersWorth}, noon.Add(time.Hour)); err != nil {
@@ -323,7 +323,7 @@ func TestMarks(t *testing.T) {
 	left("sign in", `update auth.users set last_sign_in_at = now(), updated_at = now()`, 0)
 	left("names", `update auth.users set raw_user_meta_data = '{"name": "Ada"}'`, 2)
 	left("all keys", `truncate public.user_api_keys`, 1)
-	if m := momentOf(t, newStore(db), Scope{}, noon); m.counted {
+	if m := momentOf(t, newStore(db), noon); m.counted {
 		t.Error("what is not right any more is used")
 	}
 }
