@@ -61,7 +61,7 @@ var mayImport = map[string]string{
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet internal/params",
 	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet internal/params internal/loop internal/rollup",
 	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet internal/params",
-	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop",
+	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop internal/rollup",
 	"internal/eventlog":             "internal/fault internal/postgres internal/period internal/sheet internal/params",
 	"internal/view":                 "internal/fault internal/postgres internal/audit",
 	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",

@@ -69,7 +69,10 @@ const world = `
 	insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model)
 	select id, 0, created_at, user_id, team_id, 'openai', models[1] from public.prompt_runs;
 	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages)
-	select id, created_at, user_id, team_id, '[]' from public.prompt_runs`
+	select id, created_at, user_id, team_id, '[]' from public.prompt_runs;
+
+	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced)
+	select distinct on (team_id, user_id) team_id, user_id, 'openai', 1, 0, 0 from public.prompt_runs where team_id is not null and user_id is not null`
 
 func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 	t.Helper()

@@ -253,8 +253,9 @@ func (w *pageWorld) settled(ctx context.Context) error {
 		var done bool
 		err := conn.QueryRow(ctx, `
 			select exists (select from ops.key_health_days where day >= current_date)
-			   and (exists (select from ops.fallback_stretch)
-			        or (select count(*) < 50000 from (select from public.prompt_attempts where created_at > now() - interval '14 days' limit 50000) x))
+			   and (exists (select from ops.fallback_stretch where learners)
+			        or (select count(*) < 1000 from (select from auth.users limit 1000) x)
+			           and (select count(*) < 50000 from (select from public.prompt_attempts where created_at > now() - interval '14 days' limit 50000) x))
 			   and not exists (select from ops.usage_marks where slot < now() - interval '2 hours')`).Scan(&done)
 		if err != nil || done {
 			return err

@@ -120,6 +120,11 @@ func (s *Store) Clear(ctx context.Context, now time.Time) (Counts, error) {
 			`delete from ops.fallback_stretch`, // sums of attempts that are gone
 			`delete from ops.fallback_sums`,
 			`delete from ops.last_runs`,
+			`delete from ops.team_fallbacks`,
+			`delete from ops.key_health_learners`, // what was counted with them
+			`delete from ops.key_health_keys`,
+			`delete from ops.key_health_sums`,
+			`delete from ops.key_health_bans`,
 			`delete from ops.fallback_keys ` + ofDemo("id", kindFallbackKey),
 			`delete from ops.demo_records`,
 		} {

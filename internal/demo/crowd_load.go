@@ -187,6 +187,12 @@ func (s *Store) storeDay(ctx context.Context, c *crowd, d *crowdDay, fallback ma
 			insert into ops.usage_marks (slot, xid)
 			select slot, pg_current_xact_id()
 			from generate_series($1::timestamptz, $1 + interval '1 day' - interval '1 second', interval '15 minutes') slot`, begin)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			insert into ops.key_health_marks (learner_id, attempts, xid)
+			values ('00000000-0000-0000-0000-000000000000', true, pg_current_xact_id())`)
 		return err
 	})
 }

@@ -68,6 +68,11 @@ prompt_contents   select  allowed  empty    empty    empty    denied  empty
 prompt_contents   insert  denied   denied   denied   denied   denied  denied
 prompt_contents   update  denied   denied   denied   denied   denied  denied
 prompt_contents   delete  denied   denied   denied   denied   denied  denied
+
+team_fallbacks    select  empty    empty    allowed  empty    denied  empty
+team_fallbacks    insert  denied   denied   denied   denied   denied  denied
+team_fallbacks    update  denied   denied   denied   denied   denied  denied
+team_fallbacks    delete  denied   denied   denied   denied   denied  denied
 `
 
 // annsRows are the statements behind the table: which row is Ann's, which one she
@@ -96,6 +101,8 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, ordinal, created_at, user_id, provider, model) values (gen_random_uuid(), 0, '{at}', '{ann}', 'openai', 'm')`, `cost_usd = 0`},
 	"prompt_contents": {`run_id = '{run}'`,
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '{at}', '{ann}', '[]')`, `messages = '[]'`},
+	"team_fallbacks": {`user_id = '{ann}' and team_id = '{red}'`,
+		`(team_id, user_id, provider) values ('{red}', '{ann}', 'groq')`, `attempts = 0`},
 }
 
 // world is what Ann, Tom, Lea and Bob have: rows that are there only until the
@@ -115,4 +122,5 @@ const world = `
 	insert into public.prompt_runs (id, created_at, user_id, team_id, models) values ('{run}', '{at}', '{ann}', '{red}', '{}');
 	insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model)
 	values ('{run}', 0, '{at}', '{ann}', '{red}', 'openai', 'm');
-	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages) values ('{run}', '{at}', '{ann}', '{red}', '[]')`
+	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages) values ('{run}', '{at}', '{ann}', '{red}', '[]');
+	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced) values ('{red}', '{ann}', 'openai', 1, 0, 0)`

@@ -15,29 +15,23 @@ import (
 )
 
 const (
-	keepEvery    = time.Minute
-	keepBatch    = 500
-	stretchEvery = 5 * time.Minute
-
-	// Below so many attempts in the window they are counted faster than this is
-	// worth.
-	stretchFrom = 50_000
-
-	// A run that started may be a moment late in the table.
-	stretchMargin = 5 * time.Minute
+	keepEvery = time.Minute
+	keepBatch = 500
 )
 
 // Keeper writes down what happens to the queue by itself, takes the day's snapshot
-// and adds up attempts where there are many. Pages are right without it; it makes
+// and counts ahead where there is much to count. Pages are right without it; it makes
 // them quick, and gives them a past.
 type Keeper struct {
 	store *Store
 	log   *slog.Logger
-	from  int // attempts; see stretchFrom
+	worth worth
 }
 
 // NewKeeper returns the loop.
-func NewKeeper(store *Store, log *slog.Logger) *Keeper { return &Keeper{store, log, stretchFrom} }
+func NewKeeper(store *Store, log *slog.Logger) *Keeper {
+	return &Keeper{store, log, worth{attemptsWorth, learnersWorth}}
+}
 
 // Run looks every minute until ctx is done. Any number of nodes may.
 func (k *Keeper) Run(ctx context.Context) error {
@@ -53,7 +47,7 @@ func (k *Keeper) RunOnce(ctx context.Context, now time.Time) error {
 	return errors.Join(
 		wrap("settle the queue", err),
 		wrap("take the day's snapshot", k.store.snapshot(ctx, now)),
-		wrap("add up attempts", k.store.stretch(ctx, k.from, now)),
+		wrap("count ahead", k.store.countAhead(ctx, k.worth, now)),
 	)
 }
 
@@ -91,7 +85,7 @@ func (s *Store) settleSome(ctx context.Context, now time.Time) (changed int, err
 	src := source{`with members as (select team_id, user_id from public.team_members),
 		keys as (select user_id, provider, ` + isUsable + ` as usable, ` + isBroken + ` as broken, status_at from public.user_api_keys),
 		fallback as (select null::uuid as user_id, '' as provider, 0::bigint as attempts, 0::numeric as cost, 0::bigint as unpriced where false),
-		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + facts,
+		active as (select null::uuid as user_id, null::timestamptz as run_at where false)` + reading{}.facts(), `true`,
 		pgx.NamedArgs{"now": now, "limit": keepBatch}}
 	err = postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
 		// One node at a time; the others have nothing to do then.
@@ -184,63 +178,4 @@ func (s *Store) snapshot(ctx context.Context, now time.Time) error {
 		from sizes
 		on conflict (day, team_id, provider) do nothing`, src.with(pgx.NamedArgs{"day": day}))
 	return postgres.Fault(err)
-}
-
-// stretch adds up the attempts of the window anew when it was last done a while
-// ago, or does away with the sums where there is little to count. What is still
-// running, or younger than a few minutes, is left out: it is counted by whoever
-// looks. A change to older attempts shows within minutes.
-func (s *Store) stretch(ctx context.Context, from int, now time.Time) error {
-	var due bool
-	err := s.db.QueryRow(ctx, `select not exists (select from ops.fallback_stretch where made_at > $1)`, now.Add(-stretchEvery)).Scan(&due)
-	if err != nil || !due {
-		return postgres.Fault(err)
-	}
-	var many bool
-	err = s.db.QueryRow(ctx, `
-		select count(*) >= $2
-		from (select from public.prompt_attempts where created_at >= $1 limit $2) found`, now.Add(-Window), from).Scan(&many)
-	if err != nil {
-		return postgres.Fault(err)
-	}
-	return postgres.Fault(postgres.InTx(ctx, s.db, func(tx pgx.Tx) error {
-		var alone bool
-		if err := tx.QueryRow(ctx, `select pg_try_advisory_xact_lock(hashtext('ops.fallback_stretch'))`).Scan(&alone); err != nil || !alone {
-			return err
-		}
-		for _, sql := range []string{`delete from ops.fallback_stretch`, `delete from ops.fallback_sums`, `delete from ops.last_runs`} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		if !many {
-			return nil
-		}
-		// The beginning is a little before the window, since another node's clock may
-		// be a little behind.
-		var first, until time.Time
-		err := tx.QueryRow(ctx, `
-			insert into ops.fallback_stretch (from_at, until_at, made_at)
-			select $1, greatest($1, least($2, (select min(created_at) from public.prompt_attempts where created_at >= $1 and status = 'running'))), $3
-			returning from_at, until_at`, now.Add(-Window-stretchMargin), now.Add(-stretchMargin), now).Scan(&first, &until)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `
-			insert into ops.fallback_sums (user_id, provider, attempts, cost_usd, unpriced)
-			select user_id, provider, `+fallbackSums+`
-			from public.prompt_attempts
-			where created_at >= $1 and created_at < $2 and key_source = 'fallback' and user_id is not null
-			group by user_id, provider`, first, until)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `
-			insert into ops.last_runs (user_id, run_at)
-			select user_id, max(created_at)
-			from public.prompt_runs
-			where created_at >= $1 and created_at < $2 and user_id is not null
-			group by user_id`, first, until)
-		return err
-	}))
 }

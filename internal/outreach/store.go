@@ -33,91 +33,25 @@ func NewStore(db postgres.DB, reader postgres.Reader, zone *time.Location) *Stor
 	return &Store{db, reader, zone}
 }
 
-// Report counts everything in one statement: all of it is of the same moment.
+// Report counts everything as of one moment: for an admin in one transaction that
+// sees no other, for a lead from what was read as the lead at once.
 func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time) (r Report, err error) {
-	src, err := s.source(ctx, scope, nil, now)
-	if err != nil {
-		return Report{}, err
-	}
-	limit := PageSize + 1
-	args := q.arguments(&limit)
-	args["next"], args["team_limit"] = nextSize, teamsSize
-	if q.AllTeams {
-		args["team_limit"] = maxTeams
-	}
-	teams := 0
-	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
+	err = s.read(ctx, scope, now, func(tx pgx.Tx, m moment) error {
 		// How many rows come out of a common table expression is guessed badly, and a
 		// sort for a merge join costs more than all the rest.
-		if _, err := tx.Exec(ctx, `select set_config('enable_mergejoin', 'off', true)`); err != nil {
+		if _, err := tx.Exec(ctx, `select set_config('enable_mergejoin', 'off', true), set_config('random_page_cost', '1.1', true)`); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, src.sql+matching+`,
-			by_team as materialized (
-			  select t.id as team_id, t.name, count(*) as members,
-			         count(*) filter (where f.usable) as "with",
-			         count(*) filter (where f.active and not f.usable) as active_without,
-			         sum(f.cost) as cost, sum(f.unpriced)::bigint as unpriced
-			  from members m
-			  join facts f on f.id = m.user_id
-			  join public.teams t on t.id = m.team_id
-			  where @teams::uuid[] is null or m.team_id = any(@teams)
-			  group by t.id
-			)
-			select
-			  (select to_jsonb(x) from (
-			    select count(*) as learners,
-			           count(*) filter (where usable) as "with",
-			           count(*) filter (where not usable) as without,
-			           count(*) filter (where active) as active,
-			           count(*) filter (where active and not usable) as active_without,
-			           count(*) filter (where broken) as broken,
-			           min(broken_since) as broken_since,
-			           coalesce(sum(cost), 0) as cost, coalesce(sum(unpriced), 0)::bigint as unpriced,
-			           count(*) filter (where fell_back) as on_fallback,
-			           count(*) filter (where state = 'new') as new,
-			           count(*) filter (where state = 'contacted') as contacted,
-			           count(*) filter (where state = 'snoozed') as snoozed,
-			           count(*) filter (where state = 'resolved') as resolved,
-			           count(*) filter (where state = 'reopened') as reopened
-			    from facts) x),
-			  (select coalesce(jsonb_agg(x order by x."with" desc, x.cost desc, x.provider), '[]') from (
-			    select provider, sum("with")::int as "with", sum(broken)::int as broken, sum(fallback)::int as fallback,
-			           sum(cost) as cost, sum(unpriced)::bigint as unpriced
-			    from (
-			      select k.provider, count(*) filter (where k.usable) as "with", count(*) filter (where k.broken) as broken, 0::bigint as fallback,
-			             0::numeric as cost, 0::numeric as unpriced
-			      from per_key k join facts f on f.id = k.user_id
-			      group by k.provider
-			      union all
-			      select k.provider, 0, 0, count(*) filter (where k.lacks), sum(k.cost), sum(k.unpriced)
-			      from lacking k join facts f on f.id = k.user_id
-			      group by k.provider
-			    ) parts
-			    group by provider
-			    having sum("with") + sum(broken) + sum(fallback) > 0 or sum(cost) > 0 or sum(unpriced) > 0) x),
-			  (select coalesce(jsonb_agg(x order by x.active_without desc, x.cost desc, lower(x.name), x.team_id), '[]') from (
-			    select * from by_team order by active_without desc, cost desc, lower(name), team_id limit @team_limit) x),
-			  (select count(*) from by_team),
-			  (select coalesce(jsonb_agg(x order by x.cost desc, x.id), '[]') from (`+written(`(
-			    select * from facts where cost > 0 or unpriced > 0 order by cost desc, id limit @next)`)+`) x),
-			  (select coalesce(jsonb_agg(x order by x.at desc, x.id desc), '[]') from (
-			    select n.id, n.at, n.actor, n.channel, n.skipped, coalesce(d.state, '') as state, coalesce(d.reason, '') as state_reason,
-			           n.learner_id, `+learnerName+` as learner_name, coalesce(u.email, '') as learner_email
-			    from ops.nudges n
-			    join facts f on f.id = n.learner_id
-			    join auth.users u on u.id = n.learner_id
-			    left join ops.deliveries d on d.id = n.delivery_id
-			    order by n.at desc, n.id desc
-			    limit @next) x),
-			  (select count(*) from matching),
-			  (select coalesce(jsonb_agg(x order by x.active desc, x.cost desc, x.id), '[]') from (`+written(page)+`) x)`,
-			src.with(args)).Scan(&r.Figures, &r.Providers, &r.Teams, &teams, &r.Next, &r.Nudges, &r.Listed, &r.Learners)
+		if m.counted {
+			r, err = m.reportChanges(ctx, tx, q)
+		} else {
+			r, err = m.reportAll(ctx, tx, q)
+		}
+		return err
 	})
 	if err != nil {
 		return Report{}, fmt.Errorf("count keys: %w", err)
 	}
-	r.MoreTeams = teams - len(r.Teams)
 	if len(r.Learners) > PageSize {
 		r.Learners = r.Learners[:PageSize]
 		last := r.Learners[PageSize-1].Place()
@@ -128,13 +62,10 @@ func (s *Store) Report(ctx context.Context, scope Scope, q Query, now time.Time)
 
 // List returns all learners that a query finds, whatever its After.
 func (s *Store) List(ctx context.Context, scope Scope, q Query, now time.Time) (list []Learner, err error) {
-	src, err := s.source(ctx, scope, nil, now)
-	if err != nil {
-		return nil, err
-	}
 	q.After = nil
-	err = s.reader.Read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, src.sql+matching+written(page), src.with(q.arguments(nil)))
+	err = s.read(ctx, scope, now, func(tx pgx.Tx, m moment) error {
+		src := m.everybody()
+		rows, err := tx.Query(ctx, src.sql+q.matching()+written(page, "members", "keys"), src.with(q.arguments(nil)))
 		if err != nil {
 			return err
 		}
