@@ -18,25 +18,23 @@ type summed struct {
 	id       int64
 	level    Level
 	from, to time.Time
+	at       time.Time // when it was summed
 }
 
 // Read finds out which sums between from and to hold, of the days of a zone and of
 // shorter periods.
 func Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (Known, error) {
 	rows, err := tx.Query(ctx, `
-		select id, level, starts_at, ends_at
-		from ops.usage_periods p
+		select id, level, starts_at, ends_at, summed_at
+		from public.usage_periods
 		where zone in ('', $1) and starts_at >= $2 and ends_at <= $3
-		  and not exists (
-		    select from ops.usage_marks m
-		    where m.slot > p.starts_at - interval '15 minutes' and m.slot < p.ends_at)
 		order by starts_at, ends_at desc`, zone.String(), from, to)
 	if err != nil {
 		return Known{}, err
 	}
 	var known Known
 	var p summed
-	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.level, &p.from, &p.to}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.level, &p.from, &p.to, &p.at}, func() error {
 		known.periods = append(known.periods, p)
 		return nil
 	})
@@ -50,6 +48,8 @@ type Plan struct {
 	Buckets []int32     // in which each of them is, from 1
 	From    []time.Time // rows to take: created_at >= From[i] and < To[i]
 	To      []time.Time
+
+	sums []summed // that Periods are the ids of
 }
 
 // mostSpans is how many spans of rows are worth reading one by one.
@@ -60,8 +60,12 @@ func Rows(from, to time.Time) Plan {
 	return Plan{From: []time.Time{from}, To: []time.Time{to}}
 }
 
-// Plan covers the buckets between boundaries with the fewest sums of a kind.
+// Plan covers the buckets between boundaries with the fewest sums of a kind; of none
+// where it is "".
 func (k Known) Plan(kind Kind, boundaries []time.Time) Plan {
+	if kind == "" {
+		return Rows(boundaries[0], boundaries[len(boundaries)-1])
+	}
 	var plan Plan
 	for i := range len(boundaries) - 1 {
 		plan.cover(k.periods, kind, int32(i+1), boundaries[i], boundaries[i+1])
@@ -80,7 +84,7 @@ func (p *Plan) cover(periods []summed, kind Kind, bucket int32, from, to time.Ti
 			continue // within what is taken already, too long, or without such sums
 		}
 		p.rows(from, s.from)
-		p.Periods, p.Buckets = append(p.Periods, s.id), append(p.Buckets, bucket)
+		p.sums, p.Periods, p.Buckets = append(p.sums, s), append(p.Periods, s.id), append(p.Buckets, bucket)
 		from = s.to
 	}
 	p.rows(from, to)

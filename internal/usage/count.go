@@ -13,10 +13,12 @@ import (
 // count counts sets of a query, of the same buckets and at the same moment.
 type count struct {
 	source
+	memory     *memory
 	known      rollup.Known
 	boundaries []time.Time
 	found      map[set]tallies
 
+	lean  bool // of rows, too, only the columns are needed that are asked for
 	batch *pgx.Batch
 	spans []spans // whose rows are to be read with the next batch
 	read  map[set]bool
@@ -24,94 +26,173 @@ type count struct {
 
 // spans are stretches of time of which rows are read, once for several sets.
 type spans struct {
-	from, to []time.Time
-	sets     []set
-	only     []string
+	rollup.Part
+	sets []wanted
+	only []string
 }
 
-func newCount(src source, known rollup.Known, boundaries []time.Time) *count {
-	return &count{source: src, known: known, boundaries: boundaries, found: map[set]tallies{}, batch: &pgx.Batch{}, read: map[set]bool{}}
+// wanted is a set that is to be counted from rows.
+type wanted struct {
+	set
+	columns   []string // nil: all
+	durations bool
 }
 
-func (c *count) plan(of set) rollup.Plan {
-	kind := c.kind(of)
-	if kind == "" {
-		return rollup.Rows(c.q.From, c.q.To)
-	}
+func (s *Store) newCount(src source, known rollup.Known, boundaries []time.Time) *count {
+	return &count{source: src, memory: s.memory, known: known, boundaries: boundaries, found: map[set]tallies{}, batch: &pgx.Batch{}, read: map[set]bool{}}
+}
+
+func (c *count) parts(of set) []rollup.Part {
 	if of.bucket {
-		return c.known.Plan(kind, c.boundaries)
+		return c.known.Parts(c.kind(of), c.boundaries)
 	}
-	return c.known.Plan(kind, []time.Time{c.q.From, c.q.To})
+	return c.known.Parts(c.kind(of), []time.Time{c.q.From, c.q.To})
 }
 
 // ask asks for a set with the next batch: for some columns (nil is all) of some
-// groups (likewise), and whether for durations, which rows come with in any case.
+// groups (likewise), and whether for durations. The rows of a set are
+// counted once, however often it is asked for: with all columns unless the count is
+// lean, and with durations unless it is by buckets.
 func (c *count) ask(of set, columns, only []string, durations bool) {
-	plan := c.plan(of)
-	if len(plan.Periods) > 0 {
-		st := c.sums(of, plan, columns, only, durations)
-		c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
-			cells, err := pgx.CollectRows(rows, pgx.RowToStructByName[Cell])
-			for _, cell := range cells {
-				c.into(of, cell)
-			}
-			return err
-		})
+	only = slices.Clone(only)
+	slices.Sort(only) // the same ones are the same question
+	for _, part := range c.parts(of) {
+		if len(part.Periods) > 0 {
+			c.askSums(of, part, columns, only, durations)
+		}
+		c.wantRows(of, part, columns, only, durations)
 	}
-	c.wantRows(of, plan, only)
+	c.read[of] = true
+}
+
+func (c *count) askSums(of set, part rollup.Part, columns, only []string, durations bool) {
+	st := c.sums(of, part.Plan, columns, only, durations)
+	asked, repeatable := c.source.ask(part.Version, st)
+	if repeatable {
+		if cells, known := c.memory.recall(asked); known {
+			c.into(of, cells)
+			return
+		}
+	}
+	c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
+		if err == nil && repeatable {
+			c.memory.keep(asked, cells)
+		}
+		c.into(of, cells)
+		return err
+	})
 }
 
 // askRows asks for the rows of a set that is asked for in full later, if they have to
 // be read for another set anyway, or there is no index for some groups of them.
 func (c *count) askRows(of set) {
-	plan := c.plan(of)
-	others := c.plan(set{group: true})
+	parts, others := c.parts(of), c.parts(set{group: true})
 	indexed := c.q.Group == ByTeam || c.q.Group == ByLearner
-	if !indexed || slices.EqualFunc(plan.From, others.From, time.Time.Equal) && slices.EqualFunc(plan.To, others.To, time.Time.Equal) {
-		c.wantRows(of, plan, nil)
+	if !indexed || slices.EqualFunc(parts, others, func(a, b rollup.Part) bool { return sameRows(a.Plan, b.Plan) }) {
+		for _, part := range parts {
+			c.wantRows(of, part, nil, nil, false)
+		}
+		c.read[of] = true
 	}
 }
 
-func (c *count) wantRows(of set, plan rollup.Plan, only []string) {
-	if c.read[of] || len(plan.From) == 0 {
+func sameRows(a, b rollup.Plan) bool {
+	return slices.EqualFunc(a.From, b.From, time.Time.Equal) && slices.EqualFunc(a.To, b.To, time.Time.Equal)
+}
+
+func (c *count) wantRows(of set, part rollup.Part, columns, only []string, durations bool) {
+	if c.read[of] || len(part.From) == 0 {
 		return
 	}
-	c.read[of] = true
-	for i, s := range c.spans {
-		if slices.EqualFunc(s.from, plan.From, time.Time.Equal) && slices.EqualFunc(s.to, plan.To, time.Time.Equal) && slices.Equal(s.only, only) {
-			c.spans[i].sets = append(s.sets, of)
+	want := wanted{of, columns, durations}
+	if !c.lean {
+		want.columns, want.durations = nil, durations || !of.bucket
+	}
+	if asked, repeatable := c.askOfRows(part, want, only); repeatable {
+		if cells, known := c.memory.recall(asked); known {
+			c.into(of, cells)
 			return
 		}
 	}
-	c.spans = append(c.spans, spans{plan.From, plan.To, []set{of}, only})
+	for i, s := range c.spans {
+		if s.RowsVersion == part.RowsVersion && sameRows(s.Plan, part.Plan) && slices.Equal(s.only, only) {
+			c.spans[i].sets = append(s.sets, want)
+			return
+		}
+	}
+	c.spans = append(c.spans, spans{part, []wanted{want}, only})
+}
+
+// askOfRows is the question for one set of rows, whichever are read along with it.
+func (c *count) askOfRows(part rollup.Part, of wanted, only []string) (question, bool) {
+	if part.RowsVersion == "" {
+		return question{}, false
+	}
+	return c.source.ask(part.RowsVersion, c.rows([]wanted{of}, part.From, part.To, c.boundaries, only))
 }
 
 // send asks the database.
 func (c *count) send(ctx context.Context, tx pgx.Tx) error {
 	for _, s := range c.spans {
-		st := c.rows(s.sets, s.from, s.to, c.boundaries, s.only)
+		st := c.rows(s.sets, s.From, s.To, c.boundaries, s.only)
 		c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
-			cells, err := pgx.CollectRows(rows, pgx.RowToStructByName[cellOfSet])
-			for _, cell := range cells {
-				c.into(set{cell.ByBucket, cell.ByGroup, cell.BySub}, cell.Cell)
+			found, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[cellOfSet])
+			if err == nil {
+				c.intoAll(s, found)
 			}
 			return err
 		})
 	}
 	batch := c.batch
 	c.batch, c.spans = &pgx.Batch{}, nil
+	if batch.Len() == 0 {
+		return nil
+	}
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-func (c *count) into(of set, one Cell) {
-	if c.found[of] == nil {
-		c.found[of] = tallies{}
+// intoAll puts what was counted of several sets where it belongs.
+func (c *count) intoAll(s spans, found []cellOfSet) {
+	cells := map[set][]Cell{}
+	for _, cell := range found {
+		of := set{cell.ByBucket, cell.ByGroup, cell.BySub}
+		cells[of] = append(cells[of], cell.packed())
 	}
-	c.found[of].add(of, one)
+	for _, want := range s.sets {
+		some := cells[want.set]
+		if !want.durations {
+			for i := range some {
+				some[i].Latency, some[i].FirstToken = nil, nil
+			}
+		}
+		c.into(want.set, some)
+		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
+			c.memory.keep(asked, some)
+		}
+	}
 }
 
-// cellOfSet is a cell with the set that it is of.
+func (c *count) into(of set, cells []Cell) {
+	all := c.found[of]
+	if all == nil {
+		all = make(tallies, len(cells))
+		c.found[of] = all
+	}
+	for i := range cells {
+		all.add(of, &cells[i])
+	}
+}
+
+// cellOfSet is a cell with the set that it is of, as it is counted from rows.
 type cellOfSet struct {
 	ByBucket, ByGroup, BySub bool
 	Cell
+	Durations   []int32 // ms; of the attempts that were ok
+	FirstTokens []int32
+}
+
+func (c cellOfSet) packed() Cell {
+	c.Latency, c.FirstToken = rollup.Pack(c.Durations), rollup.Pack(c.FirstTokens)
+	return c.Cell
 }

@@ -27,7 +27,7 @@ func (s *Store) DailyCost(ctx context.Context, q Query, boundaries []time.Time) 
 	if err != nil {
 		return nil, false, fmt.Errorf("count cost by day: %w", err)
 	}
-	src, byDay := source{q, learner}, set{bucket: true}
+	src, byDay := s.source(q, learner), set{bucket: true}
 	if src.kind(byDay) == "" && !src.indexed() {
 		return nil, false, nil
 	}
@@ -37,7 +37,8 @@ func (s *Store) DailyCost(ctx context.Context, q Query, boundaries []time.Time) 
 		if err != nil {
 			return err
 		}
-		c := newCount(src, known, boundaries)
+		c := s.newCount(src, known, boundaries)
+		c.lean = true
 		c.ask(byDay, []string{"cost", "fallback_cost", "unpriced"}, nil, false)
 		if err := c.send(ctx, tx); err != nil {
 			return err

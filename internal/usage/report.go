@@ -173,12 +173,12 @@ func (s *Sum) sub(o Sum) {
 func (d Dimension) addsUp() bool { return d == ByTeam || d == ByTemplate || d == ByLearner }
 
 // weight orders groups: the larger, the earlier.
-func (m Metric) weight(t Totals) int64 {
+func (m Metric) weight(t *tally) int64 {
 	switch m {
 	case TokenCount:
 		return t.Tokens.Total()
 	case Runs:
-		return t.Runs
+		return t.runs
 	case Errors:
 		return t.Errors
 	case Fallback:
@@ -190,13 +190,25 @@ func (m Metric) weight(t Totals) int64 {
 	}
 }
 
-func (m Metric) compare(a, b Group) int {
+// orders are the columns that compare looks at, and rest all others.
+func (m Metric) orders() (these, rest []string) {
+	these = append([]string{"cost", "attempts"}, m.columns()...)
+	return these, slices.DeleteFunc(measureNames(), func(name string) bool { return slices.Contains(these, name) })
+}
+
+func (m Metric) compare(a, b part) int {
 	return cmp.Or(
-		cmp.Compare(m.weight(b.Totals), m.weight(a.Totals)),
+		cmp.Compare(m.weight(b.tally), m.weight(a.tally)),
 		b.Cost.Cmp(a.Cost),
 		cmp.Compare(b.Attempts, a.Attempts),
-		cmp.Compare(a.ID, b.ID),
+		cmp.Compare(a.id, b.id),
 	)
+}
+
+// part is a group, or a part of one, by its ID.
+type part struct {
+	id string
+	*tally
 }
 
 // key is the place of a cell in a set.
@@ -222,8 +234,6 @@ type Cell struct {
 	Unpriced     int64
 	Latency      []byte // packed; see rollup.Histogram
 	FirstToken   []byte
-	Durations    []int32 // ms; of the attempts that were ok, where they are not packed
-	FirstTokens  []int32
 }
 
 // tally adds cells up.
@@ -233,25 +243,24 @@ type tally struct {
 	latency, first *rollup.Histogram
 }
 
-func (t *tally) add(c Cell) {
+func (t *tally) add(c *Cell) {
 	t.runs += c.Runs
 	t.Sum.add(Sum{
 		Attempts: c.Attempts, Running: c.Running, Errors: c.Errors, Cancelled: c.Cancelled, Fallback: c.Fallback, Tokens: c.Tokens,
 		UnknownUsage: c.UnknownUsage, Cost: c.Cost, FallbackCost: c.FallbackCost, Unpriced: c.Unpriced,
 	})
-	t.latency = addDurations(t.latency, c.Latency, c.Durations)
-	t.first = addDurations(t.first, c.FirstToken, c.FirstTokens)
+	t.latency = addDurations(t.latency, c.Latency)
+	t.first = addDurations(t.first, c.FirstToken)
 }
 
-func addDurations(h *rollup.Histogram, packed []byte, durations []int32) *rollup.Histogram {
-	if len(packed)+len(durations) == 0 {
+func addDurations(h *rollup.Histogram, packed []byte) *rollup.Histogram {
+	if len(packed) == 0 {
 		return h
 	}
 	if h == nil {
 		h = &rollup.Histogram{}
 	}
 	h.Add(packed)
-	h.AddDurations(durations)
 	return h
 }
 
@@ -272,7 +281,7 @@ func latencyOf(h *rollup.Histogram) *Latency {
 // tallies are the cells of a set.
 type tallies map[key]*tally
 
-func (all tallies) add(of set, c Cell) {
+func (all tallies) add(of set, c *Cell) {
 	k := key{bucket: 1}
 	if of.bucket {
 		k.bucket = c.Bucket
@@ -304,32 +313,41 @@ func (all tallies) points(boundaries []time.Time, durations bool) []Point {
 	return points
 }
 
-// groups are the cells of a dimension, the largest first.
-func (all tallies) groups(metric Metric) []Group {
-	groups := make([]Group, 0, len(all))
+// largest are the cells of a dimension, the largest first, most at most; count is how
+// many there are. There may be very many.
+func (all tallies) largest(metric Metric, most int) (parts []part, count int) {
 	for k, t := range all {
-		if t.Attempts > 0 {
-			groups = append(groups, Group{ID: k.group + k.sub, Totals: t.totals()})
+		if t.Attempts == 0 {
+			continue
 		}
+		count++
+		p := part{k.group + k.sub, t}
+		if len(parts) == most && metric.compare(parts[most-1], p) < 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(parts, p, metric.compare)
+		parts = slices.Insert(parts[:min(len(parts), most-1)], at, p)
 	}
-	slices.SortFunc(groups, metric.compare)
-	return groups
+	return parts, count
 }
 
-// cut keeps the first groups; the rest is what they leave of the whole.
-func cut(groups []Group, most int, whole Totals, by Dimension) ([]Group, *Group) {
-	if len(groups) <= most {
-		return groups, nil
-	}
-	rest := Group{Count: len(groups) - most, Totals: Totals{Sum: whole.Sum, Runs: whole.Runs}, RunsUnknown: !by.addsUp()}
-	for _, g := range groups[:most] {
+// groupsFrom are the largest parts of a whole, and what they leave of it.
+func groupsFrom(parts []part, count int, whole Totals, by Dimension) (groups []Group, others *Group) {
+	rest := Group{Count: count - len(parts), Totals: Totals{Sum: whole.Sum, Runs: whole.Runs}, RunsUnknown: !by.addsUp()}
+	groups = make([]Group, 0, len(parts))
+	for _, p := range parts {
+		g := Group{ID: p.id, Totals: p.totals()}
+		groups = append(groups, g)
 		rest.Sum.sub(g.Sum)
 		rest.Runs -= g.Runs
 	}
 	if rest.RunsUnknown {
 		rest.Runs = 0
 	}
-	return groups[:most], &rest
+	if rest.Count == 0 {
+		return groups, nil
+	}
+	return groups, &rest
 }
 
 // of are the cells of one group.
