@@ -2,8 +2,14 @@ package usage
 
 import "github.com/promptcademy/promptops/internal/postgres"
 
-// With returns a Store that remembers what this one does and reads with another
-// reader: at the moment of a transaction, say.
-func (s *Store) With(reader postgres.Reader) *Store {
-	return &Store{reader, postgres.NewReader(reader.DB()), s.memory}
+// At returns a Store that remembers what this one does and reads from another
+// place: at the moment of a transaction, say.
+func (s *Store) At(db postgres.DB) *Store {
+	return &Store{postgres.NewReader(db), postgres.NewReader(db), s.memory}
+}
+
+// Remembered is how many statements' answers the Store remembers.
+func (s *Store) Remembered() int {
+	s.memory.cells.CleanUp()
+	return s.memory.cells.EstimatedSize()
 }
