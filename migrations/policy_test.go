@@ -39,6 +39,8 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, ordinal, created_at, user_id, provider, model) values (gen_random_uuid(), 0, '2026-10-15T12:00Z', '` + ann + `', 'openai', 'm')`, `cost_usd = 0`},
 	"prompt_contents": {`user_id = '` + ann + `' and team_id = '` + red + `'`,
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '2026-10-15T12:00Z', '` + ann + `', '[]')`, `messages = '[]'`},
+	"usage_sums": {`period_id = 0`,
+		`(period_id) values (0)`, `runs = 0`},
 }
 
 func TestPolicies(t *testing.T) {

@@ -69,7 +69,13 @@ const world = `
 	insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model)
 	select id, 0, created_at, user_id, team_id, 'openai', models[1] from public.prompt_runs;
 	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages)
-	select id, created_at, user_id, team_id, '[]' from public.prompt_runs`
+	select id, created_at, user_id, team_id, '[]' from public.prompt_runs;
+
+	-- The sums of every team, and of what else there is.
+	insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, runs, attempts, running, errors, cancelled,
+	  input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced)
+	select 0, kind, id, '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	from public.teams, unnest(array['team', 'template', 'learner']) kind`
 
 func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 	t.Helper()

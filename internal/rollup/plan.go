@@ -26,8 +26,7 @@ type summed struct {
 func Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (Known, error) {
 	rows, err := tx.Query(ctx, `
 		select id, level, starts_at, ends_at, summed_at
-		from public.usage_periods
-		where zone in ('', $1) and starts_at >= $2 and ends_at <= $3
+		from public.usage_periods($1, $2, $3)
 		order by starts_at, ends_at desc`, zone.String(), from, to)
 	if err != nil {
 		return Known{}, err
