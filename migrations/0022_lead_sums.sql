@@ -13,24 +13,28 @@ select * from ops.usage_sums;
 revoke all on public.usage_sums from public, anon, authenticated, service_role;
 grant select on public.usage_sums, ops.usage_sums to authenticated;
 
--- Which sums hold: no row of their period has changed since. That is nothing but
+-- Which sums there are of days of a zone and of shorter periods. That is nothing but
 -- times, and the same for everybody.
-create function public.usage_periods(of_zone text, from_at timestamptz, to_at timestamptz)
+create function public.usage_periods(of_zone text)
   returns table (id bigint, level smallint, starts_at timestamptz, ends_at timestamptz, summed_at timestamptz)
   language sql stable security definer set search_path = '' as
 $$
-  select p.id, p.level, p.starts_at, p.ends_at, p.summed_at
-  from ops.usage_periods p
-  where p.zone in ('', of_zone) and p.starts_at >= from_at and p.ends_at <= to_at
-    and not exists (
-      select from ops.usage_marks m
-      where m.slot > p.starts_at - interval '15 minutes' and m.slot < p.ends_at)
+  select id, level, starts_at, ends_at, summed_at from ops.usage_periods where zone in ('', of_zone)
 $$;
-revoke all on function public.usage_periods(text, timestamptz, timestamptz) from public, anon, authenticated, service_role;
-grant execute on function public.usage_periods(text, timestamptz, timestamptz) to authenticated;
+
+-- As long as the first three are the same, so are the periods: ids only grow. Those
+-- in which a quarter of an hour is marked do not hold.
+create function public.usage_state(out last bigint, out periods bigint, out summed_at timestamptz, out marked timestamptz[])
+  language sql stable security definer set search_path = '' as
+$$
+  select max(id), count(*), max(summed_at), (select array_agg(distinct slot order by slot) from ops.usage_marks)
+  from ops.usage_periods
+$$;
+revoke all on function public.usage_periods(text), public.usage_state() from public, anon, authenticated, service_role;
+grant execute on function public.usage_periods(text), public.usage_state() to authenticated;
 
 -- +goose Down
-drop function public.usage_periods(text, timestamptz, timestamptz);
+drop function public.usage_state(), public.usage_periods(text);
 drop view public.usage_sums;
 revoke select on ops.usage_sums from authenticated;
 drop index ops.usage_sums_team_idx;

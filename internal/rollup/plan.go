@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,23 +22,97 @@ type summed struct {
 	at       time.Time // when it was summed
 }
 
+// Read is Periods.Read where nothing is worth remembering.
+func Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (Known, error) {
+	return new(Periods).Read(ctx, tx, zone, from, to)
+}
+
+// Periods remembers which periods are summed for as long as they are the same, since
+// every page asks several times. The zero value knows nothing yet.
+type Periods struct {
+	mu     sync.Mutex
+	state  state
+	byZone map[string][]summed
+}
+
+// state tells apart what is summed: see migrations/0022.
+type state struct {
+	last, periods int64
+	at            int64
+}
+
 // Read finds out which sums between from and to hold, of the days of a zone and of
 // shorter periods.
-func Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (Known, error) {
-	rows, err := tx.Query(ctx, `
-		select id, level, starts_at, ends_at, summed_at
-		from public.usage_periods($1, $2, $3)
-		order by starts_at, ends_at desc`, zone.String(), from, to)
-	if err != nil {
+func (p *Periods) Read(ctx context.Context, tx pgx.Tx, zone *time.Location, from, to time.Time) (known Known, err error) {
+	var last *int64
+	var at *time.Time
+	var now state
+	var marked []time.Time
+	if err := tx.QueryRow(ctx, `select last, periods, summed_at, marked from public.usage_state()`).Scan(&last, &now.periods, &at, &marked); err != nil {
 		return Known{}, err
 	}
-	var known Known
-	var p summed
-	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.level, &p.from, &p.to, &p.at}, func() error {
-		known.periods = append(known.periods, p)
+	if last == nil {
+		return Known{}, nil
+	}
+	now.last, now.at = *last, at.UnixMicro()
+	all, found := p.remembered(now, zone.String())
+	if !found {
+		if all, err = readPeriods(ctx, tx, zone); err != nil {
+			return Known{}, err
+		}
+		p.remember(now, zone.String(), all)
+	}
+	for _, s := range all {
+		if !s.from.Before(from) && !s.to.After(to) && !s.marked(marked) {
+			known.periods = append(known.periods, s)
+		}
+	}
+	return known, nil
+}
+
+func (p *Periods) remembered(now state, zone string) ([]summed, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != now {
+		return nil, false
+	}
+	all, found := p.byZone[zone]
+	return all, found
+}
+
+func (p *Periods) remember(now state, zone string, all []summed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != now || p.byZone == nil {
+		p.state, p.byZone = now, map[string][]summed{}
+	}
+	p.byZone[zone] = all
+}
+
+func readPeriods(ctx context.Context, tx pgx.Tx, zone *time.Location) (all []summed, err error) {
+	rows, err := tx.Query(ctx, `
+		select id, level, starts_at, ends_at, summed_at from public.usage_periods($1)
+		order by starts_at, ends_at desc`, zone.String())
+	if err != nil {
+		return nil, err
+	}
+	var s summed
+	_, err = pgx.ForEachRow(rows, []any{&s.id, &s.level, &s.from, &s.to, &s.at}, func() error {
+		all = append(all, s)
 		return nil
 	})
-	return known, err
+	return all, err
+}
+
+// marked says whether one of some marks, which are in order, is in a period.
+func (s summed) marked(slots []time.Time) bool {
+	at, _ := slices.BinarySearchFunc(slots, s.from.Add(-slotLength), func(slot, from time.Time) int {
+		if slot.After(from) {
+			return 1
+		}
+		return -1
+	})
+	return at < len(slots) && slots[at].Before(s.to)
 }
 
 // Plan says how to read some buckets of time exactly and with little work: sums of

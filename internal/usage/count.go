@@ -18,10 +18,9 @@ type count struct {
 	boundaries []time.Time
 	found      map[set]tallies
 
-	lean  bool // of rows, too, only the columns are needed that are asked for
 	batch *pgx.Batch
-	spans []spans // whose rows are to be read with the next batch
-	read  map[set]bool
+	spans []spans      // whose rows are to be read with the next batch
+	read  map[set]bool // sets whose rows askRows has asked for
 }
 
 // spans are stretches of time of which rows are read, once for several sets.
@@ -50,9 +49,7 @@ func (c *count) parts(of set) []rollup.Part {
 }
 
 // ask asks for a set with the next batch: for some columns (nil is all) of some
-// groups (likewise), and whether for durations. The rows of a set are
-// counted once, however often it is asked for: with all columns unless the count is
-// lean, and with durations unless it is by buckets.
+// groups (likewise), and whether for durations.
 func (c *count) ask(of set, columns, only []string, durations bool) {
 	only = slices.Clone(only)
 	slices.Sort(only) // the same ones are the same question
@@ -60,10 +57,29 @@ func (c *count) ask(of set, columns, only []string, durations bool) {
 		if len(part.Periods) > 0 {
 			c.askSums(of, part, columns, only, durations)
 		}
-		c.wantRows(of, part, columns, only, durations)
+		if !c.read[of] {
+			c.wantRows(wanted{of, columns, durations}, part, only)
+		}
+	}
+}
+
+// askRows asks for all rows of a set and once for all: whatever is asked of it later,
+// with whatever columns, is what sums have to add.
+func (c *count) askRows(of set, columns []string, durations bool) {
+	for _, part := range c.parts(of) {
+		c.wantRows(wanted{of, columns, durations}, part, nil)
 	}
 	c.read[of] = true
 }
+
+// alongside says whether the rows of a set have to be read for the groups anyway, or
+// there is no index for some groups of them.
+func (c *count) alongside(of set) bool {
+	return !c.indexed() || slices.EqualFunc(c.parts(of), c.parts(set{group: true}), func(a, b rollup.Part) bool { return sameRows(a.Plan, b.Plan) })
+}
+
+// indexed says whether there is an index for the rows of some groups.
+func (c *count) indexed() bool { return c.q.Group == ByTeam || c.q.Group == ByLearner }
 
 func (c *count) askSums(of set, part rollup.Part, columns, only []string, durations bool) {
 	st := c.sums(of, part.Plan, columns, only, durations)
@@ -84,34 +100,17 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	})
 }
 
-// askRows asks for the rows of a set that is asked for in full later, if they have to
-// be read for another set anyway, or there is no index for some groups of them.
-func (c *count) askRows(of set) {
-	parts, others := c.parts(of), c.parts(set{group: true})
-	indexed := c.q.Group == ByTeam || c.q.Group == ByLearner
-	if !indexed || slices.EqualFunc(parts, others, func(a, b rollup.Part) bool { return sameRows(a.Plan, b.Plan) }) {
-		for _, part := range parts {
-			c.wantRows(of, part, nil, nil, false)
-		}
-		c.read[of] = true
-	}
-}
-
 func sameRows(a, b rollup.Plan) bool {
 	return slices.EqualFunc(a.From, b.From, time.Time.Equal) && slices.EqualFunc(a.To, b.To, time.Time.Equal)
 }
 
-func (c *count) wantRows(of set, part rollup.Part, columns, only []string, durations bool) {
-	if c.read[of] || len(part.From) == 0 {
+func (c *count) wantRows(want wanted, part rollup.Part, only []string) {
+	if len(part.From) == 0 {
 		return
-	}
-	want := wanted{of, columns, durations}
-	if !c.lean {
-		want.columns, want.durations = nil, durations || !of.bucket
 	}
 	if asked, repeatable := c.askOfRows(part, want, only); repeatable {
 		if cells, known := c.memory.recall(asked); known {
-			c.into(of, cells)
+			c.into(want.set, cells)
 			return
 		}
 	}
@@ -161,10 +160,8 @@ func (c *count) intoAll(s spans, found []cellOfSet) {
 	}
 	for _, want := range s.sets {
 		some := cells[want.set]
-		if !want.durations {
-			for i := range some {
-				some[i].Latency, some[i].FirstToken = nil, nil
-			}
+		for i := range some {
+			some[i] = some[i].only(want)
 		}
 		c.into(want.set, some)
 		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
@@ -195,4 +192,22 @@ type cellOfSet struct {
 func (c cellOfSet) packed() Cell {
 	c.Latency, c.FirstToken = rollup.Pack(c.Durations), rollup.Pack(c.FirstTokens)
 	return c.Cell
+}
+
+// only is what was wanted of a cell: it may have been counted along with others, of
+// which more was.
+func (c Cell) only(want wanted) Cell {
+	if !want.durations {
+		c.Latency, c.FirstToken = nil, nil
+	}
+	if want.columns == nil {
+		return c
+	}
+	less := Cell{Bucket: c.Bucket, Grp: c.Grp, Sub: c.Sub, Latency: c.Latency, FirstToken: c.FirstToken}
+	for _, m := range measures() {
+		if slices.Contains(want.columns, m.name) {
+			m.copy(&less, &c)
+		}
+	}
+	return less
 }

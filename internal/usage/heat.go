@@ -37,7 +37,7 @@ func (s *Store) Heat(ctx context.Context, q Query, now time.Time) (heat Heat, co
 		return Heat{}, false, fmt.Errorf("count hours of the week: %w", err)
 	}
 	src := s.source(q, learner)
-	if q.TemplateID != nil && !src.indexed() {
+	if q.TemplateID != nil && !src.few() {
 		return Heat{}, false, nil // of templates there are no sums by hours
 	}
 	err = s.read(ctx, func(tx pgx.Tx) error {
@@ -46,7 +46,7 @@ func (s *Store) Heat(ctx context.Context, q Query, now time.Time) (heat Heat, co
 			return err
 		}
 		rest := rollup.Rows(q.From, q.To)
-		if !src.indexed() {
+		if !src.few() {
 			if rest, err = s.heatOfDays(ctx, tx, &heat, src, known); err != nil {
 				return err
 			}
@@ -120,7 +120,6 @@ func (s *Store) heatOfRest(ctx context.Context, tx pgx.Tx, heat *Heat, src sourc
 		boundaries = append(boundaries, h.End)
 	}
 	c := s.newCount(src, known, boundaries)
-	c.lean = true
 	c.ask(byHour, []string{"runs", "cost", "unpriced"}, nil, false)
 	if err := c.send(ctx, tx); err != nil {
 		return err

@@ -54,7 +54,7 @@ func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved
 	}
 	after, before := s.source(q, learner), s.source(q.Previous(), learner)
 	many := q.Group == ByLearner && q.days() > MostDaysOfLearners
-	if (many || after.kind(set{group: true}) == "") && !after.indexed() {
+	if (many || after.kind(set{group: true}) == "") && !after.few() {
 		return Moved{}, false, nil
 	}
 	if moved.Partial = now.Before(q.To) && !now.Before(q.From); moved.Partial {
@@ -69,7 +69,6 @@ func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved
 		var sides [2]tallies
 		for i, src := range []source{before, after} {
 			c := s.newCount(src, known, []time.Time{src.q.From, src.q.To})
-			c.lean = true
 			c.ask(set{group: true}, []string{"cost"}, nil, false)
 			if err := c.send(ctx, tx); err != nil {
 				return err

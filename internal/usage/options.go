@@ -75,7 +75,7 @@ func (s *Store) Options(ctx context.Context, q Query) (Options, error) {
 		o.Models = append(o.Models, q.Model)
 	}
 	if q.TemplateID != nil {
-		seen := &Store{s.reader, s.reader, s.memory} // whoever asks may have made the id up
+		seen := &Store{s.reader, s.reader, s.memory, s.sums} // whoever asks may have made the id up
 		templates, err := seen.names(ctx, ByTemplate, []string{q.TemplateID.String()})
 		if err != nil {
 			return Options{}, err
@@ -95,7 +95,6 @@ func (s *Store) occurring(ctx context.Context, tx pgx.Tx, known rollup.Known, q 
 	q.Group, q.Sub = by, sub
 	of := set{group: true, sub: sub != ""}
 	c := s.newCount(s.source(q, nil), known, []time.Time{q.From, q.To})
-	c.lean = true
 	c.ask(of, []string{}, nil, false)
 	err := c.send(ctx, tx)
 	return c.found[of], err

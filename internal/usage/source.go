@@ -100,16 +100,28 @@ func (st *statement) add(sql string, args ...any) {
 
 // measure is a column of Cell between its names and the durations, and how it comes
 // from sums.
-type measure struct{ name, sum, kind string }
+type measure struct {
+	name, sum, kind string
+	copy            func(into, from *Cell)
+}
 
 func measures() []measure {
 	return []measure{
-		{"runs", "sum(runs)", "bigint"}, {"attempts", "sum(attempts)", "bigint"}, {"running", "sum(running)", "bigint"}, {"errors", "sum(errors)", "bigint"},
-		{"cancelled", "sum(cancelled)", "bigint"}, {"fallback", "sum(attempts) filter (where key_source = 'fallback')", "bigint"},
-		{"input", "sum(input)", "bigint"}, {"cached_input", "sum(cached_input)", "bigint"}, {"cache_write", "sum(cache_write)", "bigint"},
-		{"output", "sum(output)", "bigint"}, {"reasoning", "sum(reasoning)", "bigint"}, {"unknown_usage", "sum(unknown_usage)", "bigint"},
-		{"cost", "sum(cost)", "numeric"}, {"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", "numeric"},
-		{"unpriced", "sum(unpriced)", "bigint"},
+		{"runs", "sum(runs)", "bigint", func(a, b *Cell) { a.Runs = b.Runs }},
+		{"attempts", "sum(attempts)", "bigint", func(a, b *Cell) { a.Attempts = b.Attempts }},
+		{"running", "sum(running)", "bigint", func(a, b *Cell) { a.Running = b.Running }},
+		{"errors", "sum(errors)", "bigint", func(a, b *Cell) { a.Errors = b.Errors }},
+		{"cancelled", "sum(cancelled)", "bigint", func(a, b *Cell) { a.Cancelled = b.Cancelled }},
+		{"fallback", "sum(attempts) filter (where key_source = 'fallback')", "bigint", func(a, b *Cell) { a.Fallback = b.Fallback }},
+		{"input", "sum(input)", "bigint", func(a, b *Cell) { a.Input = b.Input }},
+		{"cached_input", "sum(cached_input)", "bigint", func(a, b *Cell) { a.CachedInput = b.CachedInput }},
+		{"cache_write", "sum(cache_write)", "bigint", func(a, b *Cell) { a.CacheWrite = b.CacheWrite }},
+		{"output", "sum(output)", "bigint", func(a, b *Cell) { a.Output = b.Output }},
+		{"reasoning", "sum(reasoning)", "bigint", func(a, b *Cell) { a.Reasoning = b.Reasoning }},
+		{"unknown_usage", "sum(unknown_usage)", "bigint", func(a, b *Cell) { a.UnknownUsage = b.UnknownUsage }},
+		{"cost", "sum(cost)", "numeric", func(a, b *Cell) { a.Cost = b.Cost }},
+		{"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", "numeric", func(a, b *Cell) { a.FallbackCost = b.FallbackCost }},
+		{"unpriced", "sum(unpriced)", "bigint", func(a, b *Cell) { a.Unpriced = b.Unpriced }},
 	}
 }
 
@@ -276,7 +288,10 @@ func (s source) rows(sets []wanted, from, to []time.Time, boundaries []time.Time
 			st.add(` union all `)
 		}
 		st.add(`
-		  select width_bucket(created_at, ?::timestamptz[]) as bucket, `, boundaries)
+		  select `)
+		if told["bucket"] {
+			st.add(`width_bucket(created_at, ?::timestamptz[]) as bucket, `, boundaries)
+		}
 		st.add(group + ` as grp, ` + sub + ` as sub, run_id, status, key_source,
 		    input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, duration_ms, first_token_ms
 		  from public.prompt_attempts`)

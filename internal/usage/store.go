@@ -21,15 +21,18 @@ type Store struct {
 	reader postgres.Reader
 	all    postgres.Reader // of what that which was found is called, and no policy lets a learner see
 	memory *memory
+	sums   *rollup.Periods
 }
 
 // NewStore returns a Store that reads with reader. It remembers what cannot change:
 // one is enough for a program.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader, newMemory()} }
+func NewStore(reader postgres.Reader) *Store {
+	return &Store{reader, reader, newMemory(), &rollup.Periods{}}
+}
 
 // As returns a Store that sees what row-level security lets the learner see.
 func (s *Store) As(learnerID uuid.UUID) *Store {
-	return &Store{s.reader.As(learnerID), s.all, s.memory}
+	return &Store{s.reader.As(learnerID), s.all, s.memory, s.sums}
 }
 
 // Report counts the attempts of a query. fault.Unavailable: there are too many
@@ -116,7 +119,7 @@ func (s *Store) known(ctx context.Context, tx pgx.Tx, q Query, from time.Time) (
 			return rollup.Known{}, err
 		}
 	}
-	return rollup.Read(ctx, tx, q.Zone, from, q.To)
+	return s.sums.Read(ctx, tx, q.Zone, from, q.To)
 }
 
 // report counts in two steps: first what is needed to know which groups are the
@@ -138,13 +141,16 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 
 	c := s.newCount(src, known, boundaries)
 	c.ask(whole, nil, nil, true)
+	if !c.indexed() || c.kind(groups) == "" {
+		c.askRows(groups, nil, true)
+	}
 	c.ask(groups, orders, nil, false)
 	c.ask(points, q.Metric.columns(), nil, byDuration)
-	if !byDuration {
-		c.askRows(lines)
+	if !byDuration && c.alongside(lines) {
+		c.askRows(lines, q.Metric.columns(), false)
 	}
-	if q.Sub != "" {
-		c.askRows(subs)
+	if q.Sub != "" && c.alongside(subs) {
+		c.askRows(subs, nil, true)
 	}
 	if err := c.send(ctx, tx); err != nil {
 		return Report{}, err
