@@ -2,6 +2,7 @@ package usage
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -86,7 +87,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	asked, repeatable := c.source.ask(part.Version, st)
 	if repeatable {
 		if cells, known := c.memory.recall(asked); known {
-			c.into(of, cells)
+			c.into(of, cells.all())
 			return
 		}
 	}
@@ -95,7 +96,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 		if err == nil && repeatable {
 			c.memory.keep(asked, cells)
 		}
-		c.into(of, cells)
+		c.into(of, slices.Values(cells))
 		return err
 	})
 }
@@ -110,7 +111,7 @@ func (c *count) wantRows(want wanted, part rollup.Part, only []string) {
 	}
 	if asked, repeatable := c.askOfRows(part, want, only); repeatable {
 		if cells, known := c.memory.recall(asked); known {
-			c.into(want.set, cells)
+			c.into(want.set, cells.all())
 			return
 		}
 	}
@@ -163,21 +164,19 @@ func (c *count) intoAll(s spans, found []cellOfSet) {
 		for i := range some {
 			some[i] = some[i].only(want)
 		}
-		c.into(want.set, some)
+		c.into(want.set, slices.Values(some))
 		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
 			c.memory.keep(asked, some)
 		}
 	}
 }
 
-func (c *count) into(of set, cells []Cell) {
-	all := c.found[of]
-	if all == nil {
-		all = make(tallies, len(cells))
-		c.found[of] = all
+func (c *count) into(of set, cells iter.Seq[Cell]) {
+	if c.found[of] == nil {
+		c.found[of] = tallies{}
 	}
-	for i := range cells {
-		all.add(of, &cells[i])
+	for cell := range cells {
+		c.found[of].add(of, &cell)
 	}
 }
 
@@ -205,8 +204,12 @@ func (c Cell) only(want wanted) Cell {
 	}
 	less := Cell{Bucket: c.Bucket, Grp: c.Grp, Sub: c.Sub, Latency: c.Latency, FirstToken: c.FirstToken}
 	for _, m := range measures() {
-		if slices.Contains(want.columns, m.name) {
-			m.copy(&less, &c)
+		switch {
+		case !slices.Contains(want.columns, m.name):
+		case m.count != nil:
+			*m.count(&less) = *m.count(&c)
+		default:
+			*m.money(&less) = *m.money(&c)
 		}
 	}
 	return less

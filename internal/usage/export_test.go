@@ -10,6 +10,7 @@ func (s *Store) At(db postgres.DB) *Store {
 
 // Remembered is how many statements' answers the Store remembers.
 func (s *Store) Remembered() int {
-	s.memory.cells.CleanUp()
-	return s.memory.cells.EstimatedSize()
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	return s.memory.kept.Len()
 }

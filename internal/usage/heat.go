@@ -80,7 +80,7 @@ func (s *Store) heatOfDays(ctx context.Context, tx pgx.Tx, heat *Heat, src sourc
 		if err != nil {
 			return rest, err
 		}
-		for _, c := range cells {
+		for c := range cells {
 			heat[c.Bucket/24][c.Bucket%24].add(c.Runs, c.Cost, c.Unpriced)
 		}
 	}

@@ -4,42 +4,39 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"iter"
+	"slices"
+	"sync"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/jackc/pgx/v5"
-	"github.com/maypok86/otter/v2"
 )
 
-// mostRemembered is about how many bytes of cells a process keeps, and mostOfOne of
-// one statement: of what is larger only files are made.
+// mostRemembered is how many bytes of answers a process keeps, and mostOfOne how many
+// of one statement: of what is larger only files are made.
 const (
-	mostRemembered = 40 << 20
-	mostOfOne      = mostRemembered / 4
+	mostRemembered = 24 << 20
+	mostOfOne      = mostRemembered / 6
 )
 
-// memory keeps what statements about a part of a plan found that has a Version: they
-// would find the same again. What may change is never in it.
+// memory keeps what statements about a part of a plan found that has a version: they
+// would find the same again. What may change is never in it. What was asked for
+// longest ago goes first.
 type memory struct {
-	cells *otter.Cache[question, []Cell]
+	mu    sync.Mutex
+	kept  *simplelru.LRU[question, answer]
+	bytes int
 }
 
-// question stands for a statement, its arguments, the Version of what it reads, and
+// question stands for a statement, its arguments, the version of what it reads, and
 // as whom.
 type question [sha256.Size]byte
 
 func newMemory() *memory {
-	return &memory{otter.Must(&otter.Options[question, []Cell]{
-		MaximumWeight: mostRemembered,
-		Weigher:       func(_ question, cells []Cell) uint32 { return weightOf(cells) },
-	})}
-}
-
-// weightOf is about how many bytes cells take.
-func weightOf(cells []Cell) uint32 {
-	weight := 128
-	for _, c := range cells {
-		weight += 368 + len(c.Grp) + len(c.Sub) + len(c.Latency) + len(c.FirstToken)
-	}
-	return uint32(min(weight, 1<<31))
+	m := &memory{}
+	// As many as there is room for: it is the bytes that count. A size below 1 is all that it refuses.
+	m.kept, _ = simplelru.NewLRU(mostRemembered/leastOfOne, func(_ question, gone answer) { m.bytes -= gone.weight() })
+	return m
 }
 
 // ask is the question that a statement puts; without a version there is none that
@@ -52,26 +49,37 @@ func (s source) ask(version string, st statement) (asked question, repeatable bo
 	return sha256.Sum256(text), err == nil
 }
 
-func (m *memory) recall(asked question) ([]Cell, bool) { return m.cells.GetIfPresent(asked) }
+func (m *memory) recall(asked question) (answer, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Get(asked)
+}
 
-// keep keeps what was found. Nobody may change it any more.
 func (m *memory) keep(asked question, found []Cell) {
-	if weightOf(found) <= mostOfOne {
-		m.cells.Set(asked, found)
+	kept := answerOf(found)
+	if kept.weight() > mostOfOne {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept.Remove(asked)
+	m.kept.Add(asked, kept)
+	for m.bytes += kept.weight(); m.bytes > mostRemembered; {
+		m.kept.RemoveOldest()
 	}
 }
 
 // found is what a statement finds, or has found before.
-func (m *memory) found(ctx context.Context, tx pgx.Tx, src source, version string, st statement) ([]Cell, error) {
+func (m *memory) found(ctx context.Context, tx pgx.Tx, src source, version string, st statement) (iter.Seq[Cell], error) {
 	asked, repeatable := src.ask(version, st)
 	if repeatable {
 		if cells, known := m.recall(asked); known {
-			return cells, nil
+			return cells.all(), nil
 		}
 	}
 	cells, err := collect[Cell](ctx, tx, st.sql.String(), st.args...)
 	if err == nil && repeatable {
 		m.keep(asked, cells)
 	}
-	return cells, err
+	return slices.Values(cells), err
 }

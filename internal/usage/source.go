@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
@@ -99,29 +100,30 @@ func (st *statement) add(sql string, args ...any) {
 }
 
 // measure is a column of Cell between its names and the durations, and how it comes
-// from sums.
+// from sums: a count, or money.
 type measure struct {
-	name, sum, kind string
-	copy            func(into, from *Cell)
+	name, sum string
+	count     func(c *Cell) *int64
+	money     func(c *Cell) *price.USD
 }
 
 func measures() []measure {
 	return []measure{
-		{"runs", "sum(runs)", "bigint", func(a, b *Cell) { a.Runs = b.Runs }},
-		{"attempts", "sum(attempts)", "bigint", func(a, b *Cell) { a.Attempts = b.Attempts }},
-		{"running", "sum(running)", "bigint", func(a, b *Cell) { a.Running = b.Running }},
-		{"errors", "sum(errors)", "bigint", func(a, b *Cell) { a.Errors = b.Errors }},
-		{"cancelled", "sum(cancelled)", "bigint", func(a, b *Cell) { a.Cancelled = b.Cancelled }},
-		{"fallback", "sum(attempts) filter (where key_source = 'fallback')", "bigint", func(a, b *Cell) { a.Fallback = b.Fallback }},
-		{"input", "sum(input)", "bigint", func(a, b *Cell) { a.Input = b.Input }},
-		{"cached_input", "sum(cached_input)", "bigint", func(a, b *Cell) { a.CachedInput = b.CachedInput }},
-		{"cache_write", "sum(cache_write)", "bigint", func(a, b *Cell) { a.CacheWrite = b.CacheWrite }},
-		{"output", "sum(output)", "bigint", func(a, b *Cell) { a.Output = b.Output }},
-		{"reasoning", "sum(reasoning)", "bigint", func(a, b *Cell) { a.Reasoning = b.Reasoning }},
-		{"unknown_usage", "sum(unknown_usage)", "bigint", func(a, b *Cell) { a.UnknownUsage = b.UnknownUsage }},
-		{"cost", "sum(cost)", "numeric", func(a, b *Cell) { a.Cost = b.Cost }},
-		{"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", "numeric", func(a, b *Cell) { a.FallbackCost = b.FallbackCost }},
-		{"unpriced", "sum(unpriced)", "bigint", func(a, b *Cell) { a.Unpriced = b.Unpriced }},
+		{"runs", "sum(runs)", func(c *Cell) *int64 { return &c.Runs }, nil},
+		{"attempts", "sum(attempts)", func(c *Cell) *int64 { return &c.Attempts }, nil},
+		{"running", "sum(running)", func(c *Cell) *int64 { return &c.Running }, nil},
+		{"errors", "sum(errors)", func(c *Cell) *int64 { return &c.Errors }, nil},
+		{"cancelled", "sum(cancelled)", func(c *Cell) *int64 { return &c.Cancelled }, nil},
+		{"fallback", "sum(attempts) filter (where key_source = 'fallback')", func(c *Cell) *int64 { return &c.Fallback }, nil},
+		{"input", "sum(input)", func(c *Cell) *int64 { return &c.Input }, nil},
+		{"cached_input", "sum(cached_input)", func(c *Cell) *int64 { return &c.CachedInput }, nil},
+		{"cache_write", "sum(cache_write)", func(c *Cell) *int64 { return &c.CacheWrite }, nil},
+		{"output", "sum(output)", func(c *Cell) *int64 { return &c.Output }, nil},
+		{"reasoning", "sum(reasoning)", func(c *Cell) *int64 { return &c.Reasoning }, nil},
+		{"unknown_usage", "sum(unknown_usage)", func(c *Cell) *int64 { return &c.UnknownUsage }, nil},
+		{"unpriced", "sum(unpriced)", func(c *Cell) *int64 { return &c.Unpriced }, nil},
+		{"cost", "sum(cost)", nil, func(c *Cell) *price.USD { return &c.Cost }},
+		{"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", nil, func(c *Cell) *price.USD { return &c.FallbackCost }},
 	}
 }
 
@@ -141,7 +143,11 @@ func summed(runs string, needed []string) (columns string) {
 		if m.name == "runs" {
 			m.sum = runs
 		}
-		columns += fmt.Sprintf(", coalesce(%s, 0)::%s as %s", m.sum, m.kind, m.name)
+		kind := "bigint"
+		if m.count == nil {
+			kind = "numeric"
+		}
+		columns += fmt.Sprintf(", coalesce(%s, 0)::%s as %s", m.sum, kind, m.name)
 	}
 	return columns
 }

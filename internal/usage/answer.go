@@ -1,0 +1,121 @@
+package usage
+
+import (
+	"encoding/binary"
+	"iter"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
+)
+
+// answer is cells written down: in a quarter of the room that they take, and as one
+// thing in place of very many that the garbage collector would have to look at.
+type answer string
+
+// leastOfOne is what an answer takes beside its text.
+const leastOfOne = 256
+
+func (a answer) weight() int { return leastOfOne + len(a) }
+
+func answerOf(cells []Cell) answer {
+	var text []byte
+	columns := measures()
+	for i := range cells {
+		c := &cells[i]
+		text = binary.AppendUvarint(text, uint64(c.Bucket))
+		text = appendText(text, c.Grp)
+		text = appendText(text, c.Sub)
+		text = appendText(text, string(rollup.Repack(c.Latency)))
+		text = appendText(text, string(rollup.Repack(c.FirstToken)))
+		there := uint64(0) // which columns are not 0
+		for bit, m := range columns {
+			if m.count != nil && *m.count(c) != 0 || m.money != nil && !m.money(c).IsZero() {
+				there |= 1 << bit
+			}
+		}
+		text = binary.AppendUvarint(text, there)
+		for bit, m := range columns {
+			switch {
+			case there&(1<<bit) == 0:
+			case m.count != nil:
+				text = binary.AppendVarint(text, *m.count(c))
+			default:
+				text = appendMoney(text, m.money(c).Decimal())
+			}
+		}
+	}
+	return answer(text)
+}
+
+func appendText(to []byte, text string) []byte {
+	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
+}
+
+// appendMoney writes an amount with all its digits.
+func appendMoney(to []byte, amount decimal.Decimal) []byte {
+	to = binary.AppendVarint(to, int64(amount.Exponent()))
+	if digits := amount.Coefficient(); digits.IsInt64() {
+		return binary.AppendVarint(append(to, 0), digits.Int64())
+	}
+	return appendText(append(to, 1), amount.Coefficient().String())
+}
+
+// all are the cells.
+func (a answer) all() iter.Seq[Cell] {
+	return func(yield func(Cell) bool) {
+		columns := measures()
+		for left := (reading{string(a)}); left.text != ""; {
+			c := Cell{Bucket: int32(left.number()), Grp: left.part(), Sub: left.part(), Latency: []byte(left.part()), FirstToken: []byte(left.part())}
+			there := left.number()
+			for bit, m := range columns {
+				switch {
+				case there&(1<<bit) == 0:
+				case m.count != nil:
+					*m.count(&c) = left.signed()
+				default:
+					*m.money(&c) = left.money()
+				}
+			}
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// reading is what is left to read of an answer.
+type reading struct{ text string }
+
+func (r *reading) number() (n uint64) {
+	for shift := 0; ; shift += 7 {
+		b := r.text[0]
+		r.text = r.text[1:]
+		n |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return n
+		}
+	}
+}
+
+func (r *reading) signed() int64 {
+	n := r.number()
+	return int64(n>>1) ^ -int64(n&1)
+}
+
+func (r *reading) part() string {
+	n := r.number()
+	part := r.text[:n]
+	r.text = r.text[n:]
+	return part
+}
+
+func (r *reading) money() price.USD {
+	exponent := int32(r.signed())
+	if r.number() == 0 {
+		return price.NewUSD(decimal.New(r.signed(), exponent))
+	}
+	digits, _ := decimal.NewFromString(r.part()) // an integer, written above
+	return price.NewUSD(digits.Shift(exponent))
+}
