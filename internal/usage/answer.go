@@ -3,6 +3,7 @@ package usage
 import (
 	"encoding/binary"
 	"iter"
+	"math"
 
 	"github.com/shopspring/decimal"
 
@@ -53,14 +54,25 @@ func appendText(to []byte, text string) []byte {
 	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
 }
 
-// appendMoney writes an amount with all its digits.
+// appendMoney writes an amount with all its digits; most of them with as many, since
+// such are quick to add and to compare.
 func appendMoney(to []byte, amount decimal.Decimal) []byte {
-	to = binary.AppendVarint(to, int64(amount.Exponent()))
-	if digits := amount.Coefficient(); digits.IsInt64() {
-		return binary.AppendVarint(append(to, 0), digits.Int64())
+	digits, exponent := amount.Coefficient(), amount.Exponent()
+	if !digits.IsInt64() {
+		return appendText(append(binary.AppendVarint(to, int64(exponent)), 1), digits.String())
 	}
-	return appendText(append(to, 1), amount.Coefficient().String())
+	n := digits.Int64()
+	for ; exponent > -usualDigits && n < math.MaxInt64/10 && n > math.MinInt64/10; exponent-- {
+		n *= 10
+	}
+	return binary.AppendVarint(append(binary.AppendVarint(to, int64(exponent)), 0), n)
 }
+
+// usualDigits are those that amounts have after the point.
+const usualDigits = 12
+
+// about is how many cells there may be: a learner's takes so many bytes.
+func (a answer) about() int { return len(a) / 64 }
 
 // all are the cells.
 func (a answer) all() iter.Seq[Cell] {

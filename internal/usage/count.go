@@ -87,7 +87,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	asked, repeatable := c.source.ask(part.Version, st)
 	if repeatable {
 		if cells, known := c.memory.recall(asked); known {
-			c.into(of, cells.all())
+			c.into(of, cells.all(), cells.about())
 			return
 		}
 	}
@@ -96,7 +96,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 		if err == nil && repeatable {
 			c.memory.keep(asked, cells)
 		}
-		c.into(of, slices.Values(cells))
+		c.into(of, slices.Values(cells), len(cells))
 		return err
 	})
 }
@@ -111,7 +111,7 @@ func (c *count) wantRows(want wanted, part rollup.Part, only []string) {
 	}
 	if asked, repeatable := c.askOfRows(part, want, only); repeatable {
 		if cells, known := c.memory.recall(asked); known {
-			c.into(want.set, cells.all())
+			c.into(want.set, cells.all(), cells.about())
 			return
 		}
 	}
@@ -164,19 +164,20 @@ func (c *count) intoAll(s spans, found []cellOfSet) {
 		for i := range some {
 			some[i] = some[i].only(want)
 		}
-		c.into(want.set, slices.Values(some))
+		c.into(want.set, slices.Values(some), len(some))
 		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
 			c.memory.keep(asked, some)
 		}
 	}
 }
 
-func (c *count) into(of set, cells iter.Seq[Cell]) {
+func (c *count) into(of set, cells iter.Seq[Cell], about int) {
 	if c.found[of] == nil {
-		c.found[of] = tallies{}
+		c.found[of] = make(tallies, about)
 	}
+	var spare []tally
 	for cell := range cells {
-		c.found[of].add(of, &cell)
+		c.found[of].add(of, &cell, &spare)
 	}
 }
 

@@ -132,9 +132,21 @@ func (s *Sum) add(o Sum) {
 	s.Output += o.Output
 	s.Reasoning += o.Reasoning
 	s.UnknownUsage += o.UnknownUsage
-	s.Cost = s.Cost.Add(o.Cost)
-	s.FallbackCost = s.FallbackCost.Add(o.FallbackCost)
+	s.Cost = addMoney(s.Cost, o.Cost)
+	s.FallbackCost = addMoney(s.FallbackCost, o.FallbackCost)
 	s.Unpriced += o.Unpriced
+}
+
+// addMoney makes nothing new of what one of them is already: that is so of most.
+func addMoney(a, b price.USD) price.USD {
+	switch {
+	case b.IsZero():
+		return a
+	case a.IsZero():
+		return b
+	default:
+		return a.Add(b)
+	}
 }
 
 func ratio(part, whole int64) float64 {
@@ -197,12 +209,14 @@ func (m Metric) orders() (these, rest []string) {
 }
 
 func (m Metric) compare(a, b part) int {
-	return cmp.Or(
-		cmp.Compare(m.weight(b.tally), m.weight(a.tally)),
-		b.Cost.Cmp(a.Cost),
-		cmp.Compare(b.Attempts, a.Attempts),
-		cmp.Compare(a.id, b.id),
-	)
+	// One after the other: there may be very many, and money is slow to compare.
+	if by := cmp.Compare(m.weight(b.tally), m.weight(a.tally)); by != 0 {
+		return by
+	}
+	if by := b.Cost.Cmp(a.Cost); by != 0 {
+		return by
+	}
+	return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.id, b.id))
 }
 
 // part is a group, or a part of one, by its ID.
@@ -281,7 +295,9 @@ func latencyOf(h *rollup.Histogram) *Latency {
 // tallies are the cells of a set.
 type tallies map[key]*tally
 
-func (all tallies) add(of set, c *Cell) {
+// add adds a cell. spare are tallies for those that are new: there may be very many,
+// and it is quicker to make some at once.
+func (all tallies) add(of set, c *Cell, spare *[]tally) {
 	k := key{bucket: 1}
 	if of.bucket {
 		k.bucket = c.Bucket
@@ -294,7 +310,10 @@ func (all tallies) add(of set, c *Cell) {
 	}
 	t := all[k]
 	if t == nil {
-		t = &tally{}
+		if len(*spare) == 0 {
+			*spare = make([]tally, min(max(len(all), 1), 256))
+		}
+		t, *spare = &(*spare)[0], (*spare)[1:]
 		all[k] = t
 	}
 	t.add(c)
