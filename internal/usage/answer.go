@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/shopspring/decimal"
 
@@ -79,26 +80,74 @@ func (a answer) all() iter.Seq[Cell] {
 	return func(yield func(Cell) bool) {
 		columns := measures()
 		for left := (reading{string(a)}); left.text != ""; {
-			c := Cell{Bucket: int32(left.number()), Grp: left.part(), Sub: left.part(), Latency: []byte(left.part()), FirstToken: []byte(left.part())}
-			there := left.number()
-			for bit, m := range columns {
-				switch {
-				case there&(1<<bit) == 0:
-				case m.count != nil:
-					*m.count(&c) = left.signed()
-				default:
-					*m.money(&c) = left.money()
-				}
-			}
-			if !yield(c) {
+			if !yield(left.cell(columns)) {
 				return
 			}
 		}
 	}
 }
 
+// first are the first cells of groups, so many that are not among others, and all
+// that are; left is how many more there are.
+func (a answer) first(most int, others map[string]bool) (some iter.Seq[Cell], left int) {
+	var cells []Cell
+	columns := measures()
+	for rest := (reading{string(a)}); rest.text != ""; {
+		next := rest
+		next.number()
+		other := others[next.part()]
+		if !other && most == 0 {
+			rest.skip(columns)
+			left++
+			continue
+		}
+		if cells = append(cells, rest.cell(columns)); !other {
+			most--
+		}
+	}
+	return slices.Values(cells), left
+}
+
 // reading is what is left to read of an answer.
 type reading struct{ text string }
+
+func (r *reading) cell(columns []measure) Cell {
+	c := Cell{Bucket: int32(r.number()), Grp: r.part(), Sub: r.part(), Latency: []byte(r.part()), FirstToken: []byte(r.part())}
+	there := r.number()
+	for bit, m := range columns {
+		switch {
+		case there&(1<<bit) == 0:
+		case m.count != nil:
+			*m.count(&c) = r.signed()
+		default:
+			*m.money(&c) = r.money()
+		}
+	}
+	return c
+}
+
+// skip passes over a cell.
+func (r *reading) skip(columns []measure) {
+	r.number()
+	for range 4 {
+		r.part()
+	}
+	there := r.number()
+	for bit, m := range columns {
+		switch {
+		case there&(1<<bit) == 0:
+		case m.count != nil:
+			r.number()
+		default:
+			r.number()
+			if r.number() == 0 {
+				r.number()
+			} else {
+				r.part()
+			}
+		}
+	}
+}
 
 func (r *reading) number() (n uint64) {
 	for shift := 0; ; shift += 7 {

@@ -55,7 +55,7 @@ func TestMemoryForgets(t *testing.T) {
 	name := func(n int) question { return question{byte(n), byte(n >> 8)} }
 	half := make([]byte, mostOfOne/2)
 	for n := range 100 {
-		m.keep(name(n), []Cell{{Grp: string(half)}})
+		m.keep(name(n), answerOf([]Cell{{Grp: string(half)}}))
 		if _, known := m.recall(name(0)); !known {
 			t.Fatalf("what is asked for again and again is forgotten after %d others", n)
 		}
@@ -67,11 +67,11 @@ func TestMemoryForgets(t *testing.T) {
 		t.Errorf("%d bytes are remembered of at most %d", m.bytes, mostRemembered)
 	}
 	kept := m.kept.Len()
-	m.keep(name(1000), []Cell{{Grp: string(half) + string(half) + string(half)}})
+	m.keep(name(1000), answerOf([]Cell{{Grp: string(half) + string(half) + string(half)}}))
 	if _, known := m.recall(name(1000)); known || m.kept.Len() != kept {
 		t.Error("what is too large is remembered")
 	}
-	m.keep(name(0), nil)
+	m.keep(name(0), "")
 	if found, known := m.recall(name(0)); !known || found != "" {
 		t.Error("that there is nothing is not remembered")
 	}

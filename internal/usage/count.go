@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -22,6 +23,8 @@ type count struct {
 	batch *pgx.Batch
 	spans []spans      // whose rows are to be read with the next batch
 	read  map[set]bool // sets whose rows askRows has asked for
+
+	ranked []answer // sums of groups, the largest first
 }
 
 // spans are stretches of time of which rows are read, once for several sets.
@@ -64,6 +67,65 @@ func (c *count) ask(of set, columns, only []string, durations bool) {
 	}
 }
 
+// rank asks for what the groups are compared by: largest has the answer.
+func (c *count) rank(columns []string) {
+	groups := set{group: true}
+	for _, part := range c.parts(groups) {
+		if len(part.Periods) > 0 {
+			c.rankSums(part, columns)
+		}
+		if !c.read[groups] {
+			c.wantRows(wanted{groups, columns, false}, part, nil)
+		}
+	}
+}
+
+func (c *count) rankSums(part rollup.Part, columns []string) {
+	st := c.sums(set{group: true}, part.Plan, columns, nil, false)
+	asked, repeatable := c.source.ask(part.Version, st)
+	if repeatable {
+		if sorted, known := c.memory.recall(asked); known {
+			c.ranked = append(c.ranked, sorted)
+			return
+		}
+	}
+	c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
+		if err != nil {
+			return err
+		}
+		sorted := rankedBy(c.q.Metric, cells)
+		if repeatable {
+			c.memory.keep(asked, sorted)
+		}
+		c.ranked = append(c.ranked, sorted)
+		return nil
+	})
+}
+
+// largest are the largest of the groups that rank asked for. There may be very many:
+// of the longest list of sums are looked at only the first ones, and those of which
+// there is something elsewhere.
+func (c *count) largest(most int) (parts []part, count int) {
+	groups := set{group: true}
+	slices.SortFunc(c.ranked, func(a, b answer) int { return cmp.Compare(len(b), len(a)) })
+	for _, a := range c.ranked[min(1, len(c.ranked)):] {
+		c.into(groups, a.all(), a.about())
+	}
+	left := 0
+	if len(c.ranked) > 0 {
+		known := map[string]bool{}
+		for k := range c.found[groups] {
+			known[k.group] = true
+		}
+		var some iter.Seq[Cell]
+		some, left = c.ranked[0].first(most, known)
+		c.into(groups, some, most+len(known))
+	}
+	parts, count = c.found[groups].largest(c.q.Metric, most)
+	return parts, count + left
+}
+
 // askRows asks for all rows of a set and once for all: whatever is asked of it later,
 // with whatever columns, is what sums have to add.
 func (c *count) askRows(of set, columns []string, durations bool) {
@@ -94,7 +156,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
 		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
 		if err == nil && repeatable {
-			c.memory.keep(asked, cells)
+			c.memory.keep(asked, answerOf(cells))
 		}
 		c.into(of, slices.Values(cells), len(cells))
 		return err
@@ -166,7 +228,7 @@ func (c *count) intoAll(s spans, found []cellOfSet) {
 		}
 		c.into(want.set, slices.Values(some), len(some))
 		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
-			c.memory.keep(asked, some)
+			c.memory.keep(asked, answerOf(some))
 		}
 	}
 }

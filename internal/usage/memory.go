@@ -55,8 +55,7 @@ func (m *memory) recall(asked question) (answer, bool) {
 	return m.kept.Get(asked)
 }
 
-func (m *memory) keep(asked question, found []Cell) {
-	kept := answerOf(found)
+func (m *memory) keep(asked question, kept answer) {
 	if kept.weight() > mostOfOne {
 		return
 	}
@@ -79,7 +78,7 @@ func (m *memory) found(ctx context.Context, tx pgx.Tx, src source, version strin
 	}
 	cells, err := collect[Cell](ctx, tx, st.sql.String(), st.args...)
 	if err == nil && repeatable {
-		m.keep(asked, cells)
+		m.keep(asked, answerOf(cells))
 	}
 	return slices.Values(cells), err
 }

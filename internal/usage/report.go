@@ -219,6 +219,22 @@ func (m Metric) compare(a, b part) int {
 	return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.id, b.id))
 }
 
+// rankedBy writes cells of groups down in order.
+func rankedBy(metric Metric, cells []Cell) answer {
+	parts, place := make([]part, len(cells)), make(map[string]int, len(cells))
+	for i := range cells {
+		t := &tally{}
+		t.add(&cells[i])
+		parts[i], place[cells[i].Grp] = part{cells[i].Grp, t}, i
+	}
+	slices.SortFunc(parts, metric.compare)
+	sorted := make([]Cell, len(cells))
+	for i, p := range parts {
+		sorted[i] = cells[place[p.id]]
+	}
+	return answerOf(sorted)
+}
+
 // part is a group, or a part of one, by its ID.
 type part struct {
 	id string

@@ -144,7 +144,7 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 	if !c.indexed() || c.kind(groups) == "" {
 		c.askRows(groups, nil, true)
 	}
-	c.ask(groups, orders, nil, false)
+	c.rank(orders)
 	c.ask(points, q.Metric.columns(), nil, byDuration)
 	if !byDuration && c.alongside(lines) {
 		c.askRows(lines, q.Metric.columns(), false)
@@ -160,7 +160,7 @@ func (s *Store) report(ctx context.Context, tx pgx.Tx, src source) (Report, erro
 	if q.Sub != "" {
 		most = MostDivided
 	}
-	largest, count := c.found[groups].largest(q.Metric, most)
+	largest, count := c.largest(most)
 	if count > 0 {
 		c.ask(groups, rest, some(largest, len(largest), count), true)
 		if !byDuration {
