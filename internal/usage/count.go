@@ -24,7 +24,7 @@ type count struct {
 	spans []spans      // whose rows are to be read with the next batch
 	read  map[set]bool // sets whose rows askRows has asked for
 
-	ranked []answer // sums of groups, the largest first
+	ranked []answer // lists of groups, the largest first
 }
 
 // spans are stretches of time of which rows are read, once for several sets.
@@ -69,42 +69,51 @@ func (c *count) ask(of set, columns, only []string, durations bool) {
 
 // rank asks for what the groups are compared by: largest has the answer.
 func (c *count) rank(columns []string) {
-	groups := set{group: true}
-	for _, part := range c.parts(groups) {
-		if len(part.Periods) > 0 {
-			c.rankSums(part, columns)
+	for _, part := range c.parts(set{group: true}) {
+		if c.read[set{group: true}] {
+			part.From, part.To, part.RowsVersion = nil, nil, ""
 		}
-		if !c.read[groups] {
-			c.wantRows(wanted{groups, columns, false}, part, nil)
-		}
+		c.rankPart(part, columns)
 	}
 }
 
-func (c *count) rankSums(part rollup.Part, columns []string) {
-	st := c.sums(set{group: true}, part.Plan, columns, nil, false)
-	asked, repeatable := c.source.ask(part.Version, st)
+func (c *count) rankPart(part rollup.Part, columns []string) {
+	var statements []statement
+	if len(part.Periods) > 0 {
+		statements = append(statements, c.sums(set{group: true}, part.Plan, columns, nil, false))
+	}
+	if len(part.From) > 0 {
+		statements = append(statements, c.rows([]wanted{{set{group: true}, columns, false}}, part.From, part.To, c.boundaries, nil))
+	}
+	asked, repeatable := c.source.ask(part.Version+part.RowsVersion, statements...)
 	if repeatable {
 		if sorted, known := c.memory.recall(asked); known {
 			c.ranked = append(c.ranked, sorted)
 			return
 		}
 	}
-	c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
-		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
-		if err != nil {
-			return err
-		}
-		sorted := rankedBy(c.q.Metric, cells)
-		if repeatable {
-			c.memory.keep(asked, sorted)
-		}
-		c.ranked = append(c.ranked, sorted)
-		return nil
-	})
+	var cells []Cell
+	for i, st := range statements {
+		c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+			some, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[cellOfSet])
+			for _, cell := range some {
+				cells = append(cells, cell.Cell)
+			}
+			if err != nil || i < len(statements)-1 {
+				return err
+			}
+			sorted := rankedBy(c.q.Metric, cells)
+			if repeatable {
+				c.memory.keep(asked, sorted)
+			}
+			c.ranked = append(c.ranked, sorted)
+			return nil
+		})
+	}
 }
 
 // largest are the largest of the groups that rank asked for. There may be very many:
-// of the longest list of sums are looked at only the first ones, and those of which
+// of the longest list are looked at only the first ones, and those of which
 // there is something elsewhere.
 func (c *count) largest(most int) (parts []part, count int) {
 	groups := set{group: true}

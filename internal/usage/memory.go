@@ -39,13 +39,17 @@ func newMemory() *memory {
 	return m
 }
 
-// ask is the question that a statement puts; without a version there is none that
-// could be put again.
-func (s source) ask(version string, st statement) (asked question, repeatable bool) {
+// ask is the question that statements put together; without a version there is none
+// that could be put again.
+func (s source) ask(version string, statements ...statement) (asked question, repeatable bool) {
 	if version == "" {
 		return question{}, false
 	}
-	text, err := json.Marshal([]any{st.sql.String(), st.args, []byte(version), s.as})
+	all := []any{[]byte(version), s.as}
+	for _, st := range statements {
+		all = append(all, st.sql.String(), st.args)
+	}
+	text, err := json.Marshal(all)
 	return sha256.Sum256(text), err == nil
 }
 

@@ -219,20 +219,40 @@ func (m Metric) compare(a, b part) int {
 	return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.id, b.id))
 }
 
-// rankedBy writes cells of groups down in order.
+// rankedBy adds cells of groups up and writes them down in order.
 func rankedBy(metric Metric, cells []Cell) answer {
-	parts, place := make([]part, len(cells)), make(map[string]int, len(cells))
+	parts, place := make([]part, 0, len(cells)), make(map[string]int, len(cells))
 	for i := range cells {
-		t := &tally{}
-		t.add(&cells[i])
-		parts[i], place[cells[i].Grp] = part{cells[i].Grp, t}, i
+		c := &cells[i]
+		at, known := place[c.Grp]
+		if !known {
+			at = len(parts)
+			place[c.Grp], parts = at, append(parts, part{c.Grp, &tally{}})
+		}
+		parts[at].add(c)
+		if known {
+			cells[at].plus(c)
+		} else {
+			cells[at] = *c // which stands here or further on
+		}
 	}
 	slices.SortFunc(parts, metric.compare)
-	sorted := make([]Cell, len(cells))
+	sorted := make([]Cell, len(parts))
 	for i, p := range parts {
 		sorted[i] = cells[place[p.id]]
 	}
 	return answerOf(sorted)
+}
+
+// plus adds what was counted of the same place without durations.
+func (c *Cell) plus(o *Cell) {
+	for _, m := range measures() {
+		if m.count != nil {
+			*m.count(c) += *m.count(o)
+		} else {
+			*m.money(c) = addMoney(*m.money(c), *m.money(o))
+		}
+	}
 }
 
 // part is a group, or a part of one, by its ID.
