@@ -62,7 +62,7 @@ func checkOpsIsClosed(t *testing.T, db postgres.DB) {
 		  from pg_namespace n, aclexplode(n.nspacl) a
 		  where n.nspname = 'ops' and a.grantee <> n.nspowner) granted
 		order by 1`)
-	// Policies call the functions as the learner, and public.team_fallbacks reads the table.
+	// Policies call the functions as the learner, and views in public read the tables.
 	want := []string{
 		"EXECUTE on led_learner_ids to authenticated",
 		"EXECUTE on led_sharing_team_ids to authenticated",
@@ -71,6 +71,7 @@ func checkOpsIsClosed(t *testing.T, db postgres.DB) {
 		"EXECUTE on owned_template_ids to authenticated",
 		"EXECUTE on shared_template_ids to authenticated",
 		"SELECT on team_fallbacks to authenticated",
+		"SELECT on usage_sums to authenticated",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("grants in schema ops (-want +got):\n%s", diff)

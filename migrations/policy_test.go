@@ -41,6 +41,8 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '2026-10-15T12:00Z', '` + ann + `', '[]')`, `messages = '[]'`},
 	"team_fallbacks": {`user_id = '` + ann + `' and team_id = '` + red + `'`,
 		`(team_id, user_id, provider) values ('` + red + `', '` + ann + `', 'groq')`, `attempts = 0`},
+	"usage_sums": {`period_id = 0`,
+		`(period_id) values (0)`, `runs = 0`},
 }
 
 func TestPolicies(t *testing.T) {

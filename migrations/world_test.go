@@ -72,7 +72,13 @@ const world = `
 	select id, created_at, user_id, team_id, '[]' from public.prompt_runs;
 
 	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced)
-	select distinct on (team_id, user_id) team_id, user_id, 'openai', 1, 0, 0 from public.prompt_runs where team_id is not null and user_id is not null`
+	select distinct on (team_id, user_id) team_id, user_id, 'openai', 1, 0, 0 from public.prompt_runs where team_id is not null and user_id is not null;
+
+	-- The sums of every team, and of what else there is.
+	insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, runs, attempts, running, errors, cancelled,
+	  input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced)
+	select 0, kind, id, '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	from public.teams, unnest(array['team', 'template', 'learner']) kind`
 
 func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 	t.Helper()

@@ -238,7 +238,7 @@ func TestWhatIsGoneWithAFunction(t *testing.T) {
 	for _, d := range result.Differences {
 		objects = append(objects, d.Object)
 	}
-	want := "[function ops.led_team_ids() policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_fallbacks_select on ops.team_fallbacks policy team_templates_delete on public.team_templates]"
+	want := "[function ops.led_team_ids() policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_fallbacks_select on ops.team_fallbacks policy team_templates_delete on public.team_templates policy usage_sums_select on ops.usage_sums]"
 	if got := fmt.Sprint(objects); got != want {
 		t.Errorf("found %s", got)
 	}

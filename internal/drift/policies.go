@@ -73,6 +73,11 @@ team_fallbacks    select  empty    empty    allowed  empty    denied  empty
 team_fallbacks    insert  denied   denied   denied   denied   denied  denied
 team_fallbacks    update  denied   denied   denied   denied   denied  denied
 team_fallbacks    delete  denied   denied   denied   denied   denied  denied
+
+usage_sums        select  empty    empty    allowed  empty    denied  empty
+usage_sums        insert  denied   denied   denied   denied   denied  denied
+usage_sums        update  denied   denied   denied   denied   denied  denied
+usage_sums        delete  denied   denied   denied   denied   denied  denied
 `
 
 // annsRows are the statements behind the table: which row is Ann's, which one she
@@ -103,6 +108,8 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '{at}', '{ann}', '[]')`, `messages = '[]'`},
 	"team_fallbacks": {`user_id = '{ann}' and team_id = '{red}'`,
 		`(team_id, user_id, provider) values ('{red}', '{ann}', 'groq')`, `attempts = 0`},
+	"usage_sums": {`period_id = 0 and subject_id = '{red}'`,
+		`(period_id) values (0)`, `runs = 0`},
 }
 
 // world is what Ann, Tom, Lea and Bob have: rows that are there only until the
@@ -123,4 +130,7 @@ const world = `
 	insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model)
 	values ('{run}', 0, '{at}', '{ann}', '{red}', 'openai', 'm');
 	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages) values ('{run}', '{at}', '{ann}', '{red}', '[]');
-	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced) values ('{red}', '{ann}', 'openai', 1, 0, 0)`
+	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced) values ('{red}', '{ann}', 'openai', 1, 0, 0);
+	insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, runs, attempts, running, errors, cancelled,
+	  input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced)
+	values (0, 'team', '{red}', '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)`

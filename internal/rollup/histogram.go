@@ -37,6 +37,35 @@ func (h *Histogram) AddDurations(durations []int32) {
 	h.total += int64(len(durations))
 }
 
+// Pack is what Add reads of durations in milliseconds.
+func Pack(durations []int32) []byte {
+	if len(durations) == 0 {
+		return nil
+	}
+	var h Histogram
+	h.AddDurations(durations)
+	return h.pack()
+}
+
+// Repack is the shortest of what says the same as what ops.pack_durations made.
+func Repack(packed []byte) []byte {
+	if len(packed) <= 6 {
+		return packed
+	}
+	var h Histogram
+	h.Add(packed)
+	return h.pack()
+}
+
+func (h *Histogram) pack() (packed []byte) {
+	for bucket, n := range h.counts {
+		if n > 0 {
+			packed = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(packed, uint16(bucket)), uint32(n))
+		}
+	}
+	return packed
+}
+
 // Merge adds another histogram.
 func (h *Histogram) Merge(o *Histogram) {
 	for i, n := range o.counts {

@@ -163,8 +163,12 @@ func read(t testing.TB, pool *pgxpool.Pool, zone *time.Location, boundaries []ti
 			lines(&plain, counted(`select width_bucket(created_at, $1::timestamptz[]) as bucket, * from public.prompt_attempts where created_at >= $2 and created_at < $3`,
 				plainSums+" as sums", `concat_ws(' ', count(distinct run_id), `+zeros+`) as sums`)+` order by 1`,
 				boundaries, boundaries[0], boundaries[len(boundaries)-1])
-			plan := known.Plan(k.kind, boundaries)
-			plans[k.kind] = plan
+			plans[k.kind] = known.Plan(k.kind, boundaries)
+			var plan Plan // in parts
+			for _, part := range known.Parts(k.kind, boundaries) {
+				plan.Periods, plan.Buckets = append(plan.Periods, part.Periods...), append(plan.Buckets, part.Buckets...)
+				plan.From, plan.To = append(plan.From, part.From...), append(plan.To, part.To...)
+			}
 			lines(&planned, `
 				select key, `+sumsOf+` as sums from (
 				  select concat_ws(' ', p.bucket, kind, subject_id, provider, model, key_source) as key, `+SumColumns+`

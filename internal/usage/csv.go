@@ -42,7 +42,7 @@ func (s *Store) Lines(ctx context.Context, q Query) (lines []Line, cut bool, err
 		if err != nil {
 			return err
 		}
-		c := newCount(source{q, learner}, known, boundaries)
+		c := s.newCount(s.source(q, learner), known, boundaries)
 		c.ask(all, nil, nil, false)
 		err = c.send(ctx, tx)
 		found = c.found[all]

@@ -27,8 +27,8 @@ func (s *Store) DailyCost(ctx context.Context, q Query, boundaries []time.Time) 
 	if err != nil {
 		return nil, false, fmt.Errorf("count cost by day: %w", err)
 	}
-	src, byDay := source{q, learner}, set{bucket: true}
-	if src.kind(byDay) == "" && !src.indexed() {
+	src, byDay := s.source(q, learner), set{bucket: true}
+	if src.kind(byDay) == "" && !src.few() {
 		return nil, false, nil
 	}
 	days = make([]DayCost, len(boundaries)-1)
@@ -37,7 +37,7 @@ func (s *Store) DailyCost(ctx context.Context, q Query, boundaries []time.Time) 
 		if err != nil {
 			return err
 		}
-		c := newCount(src, known, boundaries)
+		c := s.newCount(src, known, boundaries)
 		c.ask(byDay, []string{"cost", "fallback_cost", "unpriced"}, nil, false)
 		if err := c.send(ctx, tx); err != nil {
 			return err
@@ -53,6 +53,6 @@ func (s *Store) DailyCost(ctx context.Context, q Query, boundaries []time.Time) 
 	return days, true, nil
 }
 
-// indexed says whether the rows that pass are found without reading all others of
+// few says whether the rows that pass are few and found without reading all others of
 // the same time.
-func (s source) indexed() bool { return s.q.TeamID != nil || s.q.TeamIDs != nil || s.learner != nil }
+func (s source) few() bool { return s.q.TeamID != nil || s.q.TeamIDs != nil || s.learner != nil }

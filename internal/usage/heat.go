@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -35,8 +36,8 @@ func (s *Store) Heat(ctx context.Context, q Query, now time.Time) (heat Heat, co
 	if err != nil {
 		return Heat{}, false, fmt.Errorf("count hours of the week: %w", err)
 	}
-	src := source{q, learner}
-	if q.TemplateID != nil && !src.indexed() {
+	src := s.source(q, learner)
+	if q.TemplateID != nil && !src.few() {
 		return Heat{}, false, nil // of templates there are no sums by hours
 	}
 	err = s.read(ctx, func(tx pgx.Tx) error {
@@ -45,13 +46,13 @@ func (s *Store) Heat(ctx context.Context, q Query, now time.Time) (heat Heat, co
 			return err
 		}
 		rest := rollup.Rows(q.From, q.To)
-		if !src.indexed() {
-			if rest, err = heat.addDays(ctx, tx, q, known); err != nil {
+		if !src.few() {
+			if rest, err = s.heatOfDays(ctx, tx, &heat, src, known); err != nil {
 				return err
 			}
 		}
 		for i := range rest.From {
-			if err := heat.addRest(ctx, tx, src, known, rest.From[i], rest.To[i]); err != nil {
+			if err := s.heatOfRest(ctx, tx, &heat, src, known, rest.From[i], rest.To[i]); err != nil {
 				return err
 			}
 		}
@@ -63,46 +64,62 @@ func (s *Store) Heat(ctx context.Context, q Query, now time.Time) (heat Heat, co
 	return heat, true, nil
 }
 
-// addDays adds the days whose hours are summed, and returns the rest.
-func (heat *Heat) addDays(ctx context.Context, tx pgx.Tx, q Query, known rollup.Known) (rollup.Plan, error) {
-	days := period.Starts(q.period().FirstDay(), q.period().LastDay(), q.Zone)
-	plan := known.Plan(rollup.Hours, days)
-	if len(plan.Periods) == 0 {
-		return plan, nil
+// heatOfDays adds the days whose hours are summed, and returns the rest.
+func (s *Store) heatOfDays(ctx context.Context, tx pgx.Tx, heat *Heat, src source, known rollup.Known) (rest rollup.Plan, err error) {
+	days := period.Starts(src.q.period().FirstDay(), src.q.period().LastDay(), src.q.Zone)
+	for _, part := range known.Parts(rollup.Hours, days) {
+		rest.From, rest.To = append(rest.From, part.From...), append(rest.To, part.To...)
+		if len(part.Periods) == 0 {
+			continue
+		}
+		weekdays := make([]int32, len(part.Buckets))
+		for i, bucket := range part.Buckets {
+			weekdays[i] = int32((int(days[bucket-1].Weekday()) + 6) % 7)
+		}
+		cells, err := s.memory.found(ctx, tx, src, part.Version, src.hours(part.Periods, weekdays))
+		if err != nil {
+			return rest, err
+		}
+		for c := range cells {
+			heat[c.Bucket/24][c.Bucket%24].add(c.Runs, c.Cost, c.Unpriced)
+		}
 	}
-	weekdays := make([]int32, len(plan.Buckets))
-	for i, bucket := range plan.Buckets {
-		weekdays[i] = int32((int(days[bucket-1].Weekday()) + 6) % 7)
-	}
-	type line struct {
-		Weekday, Clock int
-		Runs           int64
-		Cost           price.USD
-		Unpriced       int64
-	}
-	lines, err := collect[line](ctx, tx, `
-		select p.weekday, hour.number::integer - 1 as clock, sum(hour.runs)::bigint as runs, sum(hour.cost) as cost, sum(hour.unpriced)::bigint as unpriced
-		from unnest($1::bigint[], $2::integer[]) p (id, weekday)
-		join ops.usage_hours h on h.period_id = p.id
-		cross join unnest(h.runs, h.cost, h.unpriced) with ordinality hour (runs, cost, unpriced, number)
-		where case when $3 = '' then model = '*' and provider = coalesce(nullif($4, ''), '*') and key_source = coalesce(nullif($5, ''), '*')
-		           else model = $3 and ($4 = '' or provider = $4) and key_source <> '*' and ($5 = '' or key_source = $5) end
-		group by p.weekday, hour.number`, plan.Periods, weekdays, q.Model, q.Provider, q.KeySource)
-	for _, l := range lines {
-		heat[l.Weekday][l.Clock].add(l.Runs, l.Cost, l.Unpriced)
-	}
-	return plan, err
+	return rest, nil
 }
 
-// addRest adds what is between two instants, hour by hour.
-func (heat *Heat) addRest(ctx context.Context, tx pgx.Tx, src source, known rollup.Known, from, to time.Time) error {
+// hours counts the hours of days from their sums; buckets are the hours of the week,
+// from 0.
+func (s source) hours(days []int64, weekdays []int32) (st statement) {
+	st.add(`
+		select (p.weekday * 24 + hour.number - 1)::int as bucket, sum(hour.runs)::bigint as runs, sum(hour.cost) as cost, sum(hour.unpriced)::bigint as unpriced
+		from unnest(?::bigint[], ?::integer[]) p (id, weekday)
+		join ops.usage_hours h on h.period_id = p.id
+		cross join unnest(h.runs, h.cost, h.unpriced) with ordinality hour (runs, cost, unpriced, number)
+		where `, days, weekdays)
+	if s.q.Model == "" {
+		st.add(`model = '*' and provider = ? and key_source = ?`, cmp.Or(s.q.Provider, "*"), cmp.Or(s.q.KeySource, "*"))
+	} else {
+		st.add(`model = ? and key_source <> '*'`, s.q.Model)
+		if s.q.Provider != "" {
+			st.add(` and provider = ?`, s.q.Provider)
+		}
+		if s.q.KeySource != "" {
+			st.add(` and key_source = ?`, s.q.KeySource)
+		}
+	}
+	st.add(` group by p.weekday, hour.number`)
+	return st
+}
+
+// heatOfRest adds what is between two instants, hour by hour.
+func (s *Store) heatOfRest(ctx context.Context, tx pgx.Tx, heat *Heat, src source, known rollup.Known, from, to time.Time) error {
 	src.q.From, src.q.To = from, to
 	hours, byHour := period.HoursBetween(from, to, src.q.Zone), set{bucket: true}
 	boundaries := []time.Time{from}
 	for _, h := range hours {
 		boundaries = append(boundaries, h.End)
 	}
-	c := newCount(src, known, boundaries)
+	c := s.newCount(src, known, boundaries)
 	c.ask(byHour, []string{"runs", "cost", "unpriced"}, nil, false)
 	if err := c.send(ctx, tx); err != nil {
 		return err

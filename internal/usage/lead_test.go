@@ -1,16 +1,23 @@
 package usage_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/postgres/pgtest"
+	"github.com/promptcademy/promptops/internal/rollup"
 	"github.com/promptcademy/promptops/internal/usage"
 )
 
@@ -83,6 +90,100 @@ func TestReportOfALead(t *testing.T) {
 				t.Errorf("the filter offers %v", options.Models)
 			}
 		})
+	}
+}
+
+// The sums of a lead's teams are theirs, and nobody else's, whoever asked before.
+func TestReportOfALeadEqualsTheRows(t *testing.T) {
+	db := pgtest.Database(t)
+	r := rand.New(rand.NewPCG(5, 13))
+	now := instant(t, "2026-11-24T04:08:57Z")
+	c := newCrowd(t, db)
+	lead, other := uuid.New(), uuid.New()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := db.Exec(context.Background(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`insert into auth.users (id, email) values ($1, 'lead@example.org'), ($2, 'other@example.org')`, lead, other)
+	exec(`insert into public.team_members (team_id, user_id, role) values ($1, $4, 'lead'), ($2, $4, 'lead'), ($3, $4, 'member'), ($3, $5, 'lead')`,
+		c.teams[0], c.teams[1], c.teams[2], lead, other)
+	insert(t, db, c.scatter(r, 3500, now, 75)...)
+	exec(`update public.prompt_attempts set user_id = $1 where team_id = $2 and ordinal = 0`, lead, c.teams[2])
+	exec(`insert into ops.operators (email, role, timezone) values ('a@example.org', 'admin', 'Asia/Kathmandu'), ('b@example.org', 'admin', 'UTC')`)
+	roller := rollup.NewRoller(db, zone(t, "Europe/Berlin"), slog.New(slog.DiscardHandler))
+	if _, err := roller.Rebuild(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, db, c.scatter(r, 100, now.AddDate(0, 0, -50), 20)...)
+
+	store := usage.NewStore(postgres.NewReader(db))
+	for range 40 {
+		asked := c.question(r, now)
+		asked.lead, asked.led = &lead, pick(r, c.teams[:2], c.teams[:1], c.teams[1:2])
+		for i, id := range asked.led {
+			asked.where += fmt.Sprintf(map[bool]string{true: " and team_id in ('%s'", false: ", '%s'"}[i == 0], id)
+		}
+		asked.where += ")"
+		t.Run(asked.values.Encode()+"&zone="+asked.zone, func(t *testing.T) {
+			asked.check(t, store, db, now)
+			asked.check(t, store, db, now)
+			q, err := usage.ParseQuery(asked.values, now, zone(t, asked.zone))
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.TeamIDs = asked.led
+			if got, err := store.As(other).Report(t.Context(), q); err != nil || got.Totals.Attempts != 0 {
+				t.Errorf("the lead of another team sees %d attempts, %v", got.Totals.Attempts, err)
+			}
+			// As long as they lead the teams.
+			tx, err := db.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			if _, err := tx.Exec(t.Context(), `update public.team_members set role = 'member' where user_id = $1`, lead); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := store.At(tx).As(lead).Report(t.Context(), q); err != nil || got.Totals.Attempts != 0 {
+				t.Errorf("who led the team sees %d attempts, %v", got.Totals.Attempts, err)
+			}
+		})
+	}
+	checkSumsOf(t, db, lead, c.teams[:2])
+	checkSumsOf(t, db, other, c.teams[2:3])
+	checkSumsOf(t, db, c.learners[0], nil)
+}
+
+// checkSumsOf checks of which teams a learner gets sums whatever they ask.
+func checkSumsOf(t *testing.T, db *pgxpool.Pool, learner uuid.UUID, teams []uuid.UUID) {
+	t.Helper()
+	err := postgres.NewReader(db).As(learner).Read(t.Context(), func(tx pgx.Tx) error {
+		for sql, want := range map[string][]uuid.UUID{
+			`select distinct subject_id from public.usage_sums where kind in ('team', 'team_model') and subject_id is not null`: teams,
+			`select subject_id from public.usage_sums where kind not in ('team', 'team_model') or subject_id is null`:           nil,
+		} {
+			rows, err := tx.Query(t.Context(), sql)
+			if err != nil {
+				return err
+			}
+			got, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+			if err != nil {
+				return err
+			}
+			byID := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+			slices.SortFunc(got, byID)
+			want = slices.Clone(want)
+			slices.SortFunc(want, byID)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: sums of %v, want %v", sql, got, want)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,10 +1,11 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"regexp"
-	"strconv"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,9 +52,9 @@ func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved
 	if err != nil {
 		return Moved{}, false, fmt.Errorf("compare usage: %w", err)
 	}
-	after, before := source{q, learner}, source{q.Previous(), learner}
+	after, before := s.source(q, learner), s.source(q.Previous(), learner)
 	many := q.Group == ByLearner && q.days() > MostDaysOfLearners
-	if (many || after.kind(set{group: true}) == "") && !after.indexed() {
+	if (many || after.kind(set{group: true}) == "") && !after.few() {
 		return Moved{}, false, nil
 	}
 	if moved.Partial = now.Before(q.To) && !now.Before(q.From); moved.Partial {
@@ -65,30 +66,17 @@ func (s *Store) Movers(ctx context.Context, q Query, now time.Time) (moved Moved
 		if err != nil {
 			return err
 		}
-		var all statement
-		all.add(`
-			with parts as (select ''::text as grp, 0::numeric as before, 0::numeric as after where false`)
-		newCount(after, known, []time.Time{after.q.From, after.q.To}).embedCost(&all, "0, cost")
-		newCount(before, known, []time.Time{before.q.From, before.q.To}).embedCost(&all, "cost, 0")
-		all.add(`),
-			groups as (select grp as id, sum(before) as before, sum(after) as after from parts group by grp)
-			(select * from groups where after > before order by after - before desc, id collate "C" limit ?)
-			union all
-			(select * from groups where after < before order by after - before, id collate "C" limit ?)`, MostMovers, MostMovers)
-		type line struct {
-			ID            string
-			Before, After price.USD
-		}
-		lines, err := collect[line](ctx, tx, all.sql.String(), all.args...)
-		for _, l := range lines {
-			m := Mover{ID: l.ID, Before: l.Before, After: l.After}
-			if l.After.Cmp(l.Before) > 0 {
-				moved.Up = append(moved.Up, m)
-			} else {
-				moved.Down = append(moved.Down, m)
+		var sides [2]tallies
+		for i, src := range []source{before, after} {
+			c := s.newCount(src, known, []time.Time{src.q.From, src.q.To})
+			c.ask(set{group: true}, []string{"cost"}, nil, false)
+			if err := c.send(ctx, tx); err != nil {
+				return err
 			}
+			sides[i] = c.found[set{group: true}]
 		}
-		return err
+		moved.compare(sides[0], sides[1])
+		return nil
 	})
 	if err == nil {
 		err = s.nameMovers(ctx, q.Group, moved.Up, moved.Down)
@@ -107,33 +95,36 @@ func (q Query) sameHourBefore(now time.Time) time.Time {
 	return earlier(day.Start(q.Zone).Add(now.Sub(today.Start(q.Zone))), day.Plus(1).Start(q.Zone))
 }
 
-// embedCost adds what each group cost to a statement that began with a select of
-// groups; columns are what the two amounts of it are.
-func (c *count) embedCost(all *statement, columns string) {
-	of := set{group: true}
-	plan := c.plan(of)
-	if len(plan.Periods) > 0 {
-		all.add(` union all select grp, ` + columns + ` from (`)
-		all.embed(c.sums(of, plan, []string{"cost"}, nil, false))
-		all.add(`) s`)
+// compare finds the groups that moved most.
+func (m *Moved) compare(before, after tallies) {
+	add := func(id string, before, after price.USD) {
+		one := Mover{ID: id, Before: before, After: after}
+		switch one.Change().Cmp(price.USD{}) {
+		case 1:
+			m.Up = insertMover(m.Up, one, func(a, b Mover) int { return cmp.Or(b.Change().Cmp(a.Change()), strings.Compare(a.ID, b.ID)) })
+		case -1:
+			m.Down = insertMover(m.Down, one, func(a, b Mover) int { return cmp.Or(a.Change().Cmp(b.Change()), strings.Compare(a.ID, b.ID)) })
+		}
 	}
-	if len(plan.From) > 0 {
-		all.add(` union all select grp, ` + columns + ` from (`)
-		all.embed(c.rows([]set{of}, plan.From, plan.To, c.boundaries, nil))
-		all.add(`) r`)
+	for k, t := range after {
+		var was price.USD
+		if old := before[k]; old != nil {
+			was = old.Cost
+		}
+		add(k.group, was, t.Cost)
+	}
+	for k, t := range before {
+		if after[k] == nil {
+			add(k.group, t.Cost, price.USD{})
+		}
 	}
 }
 
-var placeholder = regexp.MustCompile(`\$\d+`)
-
-// embed appends a whole statement, whose arguments get new numbers.
-func (st *statement) embed(o statement) {
-	offset := len(st.args)
-	st.sql.WriteString(placeholder.ReplaceAllStringFunc(o.sql.String(), func(number string) string {
-		n, _ := strconv.Atoi(number[1:]) // digits only
-		return "$" + strconv.Itoa(n+offset)
-	}))
-	st.args = append(st.args, o.args...)
+// insertMover keeps the first MostMovers in order.
+func insertMover(movers []Mover, one Mover, order func(a, b Mover) int) []Mover {
+	at, _ := slices.BinarySearchFunc(movers, one, order)
+	movers = slices.Insert(movers, at, one)
+	return movers[:min(len(movers), MostMovers)]
 }
 
 func (s *Store) nameMovers(ctx context.Context, by Dimension, lists ...[]Mover) error {

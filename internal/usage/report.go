@@ -132,9 +132,21 @@ func (s *Sum) add(o Sum) {
 	s.Output += o.Output
 	s.Reasoning += o.Reasoning
 	s.UnknownUsage += o.UnknownUsage
-	s.Cost = s.Cost.Add(o.Cost)
-	s.FallbackCost = s.FallbackCost.Add(o.FallbackCost)
+	s.Cost = addMoney(s.Cost, o.Cost)
+	s.FallbackCost = addMoney(s.FallbackCost, o.FallbackCost)
 	s.Unpriced += o.Unpriced
+}
+
+// addMoney makes nothing new of what one of them is already: that is so of most.
+func addMoney(a, b price.USD) price.USD {
+	switch {
+	case b.IsZero():
+		return a
+	case a.IsZero():
+		return b
+	default:
+		return a.Add(b)
+	}
 }
 
 func ratio(part, whole int64) float64 {
@@ -173,12 +185,12 @@ func (s *Sum) sub(o Sum) {
 func (d Dimension) addsUp() bool { return d == ByTeam || d == ByTemplate || d == ByLearner }
 
 // weight orders groups: the larger, the earlier.
-func (m Metric) weight(t Totals) int64 {
+func (m Metric) weight(t *tally) int64 {
 	switch m {
 	case TokenCount:
 		return t.Tokens.Total()
 	case Runs:
-		return t.Runs
+		return t.runs
 	case Errors:
 		return t.Errors
 	case Fallback:
@@ -190,13 +202,63 @@ func (m Metric) weight(t Totals) int64 {
 	}
 }
 
-func (m Metric) compare(a, b Group) int {
-	return cmp.Or(
-		cmp.Compare(m.weight(b.Totals), m.weight(a.Totals)),
-		b.Cost.Cmp(a.Cost),
-		cmp.Compare(b.Attempts, a.Attempts),
-		cmp.Compare(a.ID, b.ID),
-	)
+// orders are the columns that compare looks at, and rest all others.
+func (m Metric) orders() (these, rest []string) {
+	these = append([]string{"cost", "attempts"}, m.columns()...)
+	return these, slices.DeleteFunc(measureNames(), func(name string) bool { return slices.Contains(these, name) })
+}
+
+func (m Metric) compare(a, b part) int {
+	// One after the other: there may be very many, and money is slow to compare.
+	if by := cmp.Compare(m.weight(b.tally), m.weight(a.tally)); by != 0 {
+		return by
+	}
+	if by := b.Cost.Cmp(a.Cost); by != 0 {
+		return by
+	}
+	return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.id, b.id))
+}
+
+// rankedBy adds cells of groups up and writes them down in order.
+func rankedBy(metric Metric, cells []Cell) answer {
+	parts, place := make([]part, 0, len(cells)), make(map[string]int, len(cells))
+	for i := range cells {
+		c := &cells[i]
+		at, known := place[c.Grp]
+		if !known {
+			at = len(parts)
+			place[c.Grp], parts = at, append(parts, part{c.Grp, &tally{}})
+		}
+		parts[at].add(c)
+		if known {
+			cells[at].plus(c)
+		} else {
+			cells[at] = *c // which stands here or further on
+		}
+	}
+	slices.SortFunc(parts, metric.compare)
+	sorted := make([]Cell, len(parts))
+	for i, p := range parts {
+		sorted[i] = cells[place[p.id]]
+	}
+	return answerOf(sorted)
+}
+
+// plus adds what was counted of the same place without durations.
+func (c *Cell) plus(o *Cell) {
+	for _, m := range measures() {
+		if m.count != nil {
+			*m.count(c) += *m.count(o)
+		} else {
+			*m.money(c) = addMoney(*m.money(c), *m.money(o))
+		}
+	}
+}
+
+// part is a group, or a part of one, by its ID.
+type part struct {
+	id string
+	*tally
 }
 
 // key is the place of a cell in a set.
@@ -222,8 +284,6 @@ type Cell struct {
 	Unpriced     int64
 	Latency      []byte // packed; see rollup.Histogram
 	FirstToken   []byte
-	Durations    []int32 // ms; of the attempts that were ok, where they are not packed
-	FirstTokens  []int32
 }
 
 // tally adds cells up.
@@ -233,25 +293,24 @@ type tally struct {
 	latency, first *rollup.Histogram
 }
 
-func (t *tally) add(c Cell) {
+func (t *tally) add(c *Cell) {
 	t.runs += c.Runs
 	t.Sum.add(Sum{
 		Attempts: c.Attempts, Running: c.Running, Errors: c.Errors, Cancelled: c.Cancelled, Fallback: c.Fallback, Tokens: c.Tokens,
 		UnknownUsage: c.UnknownUsage, Cost: c.Cost, FallbackCost: c.FallbackCost, Unpriced: c.Unpriced,
 	})
-	t.latency = addDurations(t.latency, c.Latency, c.Durations)
-	t.first = addDurations(t.first, c.FirstToken, c.FirstTokens)
+	t.latency = addDurations(t.latency, c.Latency)
+	t.first = addDurations(t.first, c.FirstToken)
 }
 
-func addDurations(h *rollup.Histogram, packed []byte, durations []int32) *rollup.Histogram {
-	if len(packed)+len(durations) == 0 {
+func addDurations(h *rollup.Histogram, packed []byte) *rollup.Histogram {
+	if len(packed) == 0 {
 		return h
 	}
 	if h == nil {
 		h = &rollup.Histogram{}
 	}
 	h.Add(packed)
-	h.AddDurations(durations)
 	return h
 }
 
@@ -272,7 +331,9 @@ func latencyOf(h *rollup.Histogram) *Latency {
 // tallies are the cells of a set.
 type tallies map[key]*tally
 
-func (all tallies) add(of set, c Cell) {
+// add adds a cell. spare are tallies for those that are new: there may be very many,
+// and it is quicker to make some at once.
+func (all tallies) add(of set, c *Cell, spare *[]tally) {
 	k := key{bucket: 1}
 	if of.bucket {
 		k.bucket = c.Bucket
@@ -285,7 +346,10 @@ func (all tallies) add(of set, c Cell) {
 	}
 	t := all[k]
 	if t == nil {
-		t = &tally{}
+		if len(*spare) == 0 {
+			*spare = make([]tally, min(max(len(all), 1), 256))
+		}
+		t, *spare = &(*spare)[0], (*spare)[1:]
 		all[k] = t
 	}
 	t.add(c)
@@ -304,32 +368,41 @@ func (all tallies) points(boundaries []time.Time, durations bool) []Point {
 	return points
 }
 
-// groups are the cells of a dimension, the largest first.
-func (all tallies) groups(metric Metric) []Group {
-	groups := make([]Group, 0, len(all))
+// largest are the cells of a dimension, the largest first, most at most; count is how
+// many there are. There may be very many.
+func (all tallies) largest(metric Metric, most int) (parts []part, count int) {
 	for k, t := range all {
-		if t.Attempts > 0 {
-			groups = append(groups, Group{ID: k.group + k.sub, Totals: t.totals()})
+		if t.Attempts == 0 {
+			continue
 		}
+		count++
+		p := part{k.group + k.sub, t}
+		if len(parts) == most && metric.compare(parts[most-1], p) < 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(parts, p, metric.compare)
+		parts = slices.Insert(parts[:min(len(parts), most-1)], at, p)
 	}
-	slices.SortFunc(groups, metric.compare)
-	return groups
+	return parts, count
 }
 
-// cut keeps the first groups; the rest is what they leave of the whole.
-func cut(groups []Group, most int, whole Totals, by Dimension) ([]Group, *Group) {
-	if len(groups) <= most {
-		return groups, nil
-	}
-	rest := Group{Count: len(groups) - most, Totals: Totals{Sum: whole.Sum, Runs: whole.Runs}, RunsUnknown: !by.addsUp()}
-	for _, g := range groups[:most] {
+// groupsFrom are the largest parts of a whole, and what they leave of it.
+func groupsFrom(parts []part, count int, whole Totals, by Dimension) (groups []Group, others *Group) {
+	rest := Group{Count: count - len(parts), Totals: Totals{Sum: whole.Sum, Runs: whole.Runs}, RunsUnknown: !by.addsUp()}
+	groups = make([]Group, 0, len(parts))
+	for _, p := range parts {
+		g := Group{ID: p.id, Totals: p.totals()}
+		groups = append(groups, g)
 		rest.Sum.sub(g.Sum)
 		rest.Runs -= g.Runs
 	}
 	if rest.RunsUnknown {
 		rest.Runs = 0
 	}
-	return groups[:most], &rest
+	if rest.Count == 0 {
+		return groups, nil
+	}
+	return groups, &rest
 }
 
 // of are the cells of one group.

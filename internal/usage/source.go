@@ -8,16 +8,18 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/promptcademy/promptops/internal/price"
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 // set is by what attempts are told apart for one part of a report.
 type set struct{ bucket, group, sub bool }
 
-// source writes the SQL that counts attempts. learner is the account of q.Learner.
+// source writes the SQL that counts attempts.
 type source struct {
 	q       Query
-	learner *uuid.UUID
+	learner *uuid.UUID // the account of q.Learner
+	as      *uuid.UUID // as whom it is asked; nil: everything is seen
 }
 
 // columns are where a dimension stands in rows of prompt_attempts and in sums.
@@ -43,7 +45,7 @@ func (s source) dimensions(of set) map[Dimension]bool {
 	return map[Dimension]bool{
 		ByProvider: s.q.Provider != "" || of.has(s.q, ByProvider),
 		ByModel:    s.q.Model != "" || of.has(s.q, ByModel),
-		ByTeam:     s.q.TeamID != nil || of.has(s.q, ByTeam),
+		ByTeam:     s.q.TeamID != nil || s.q.TeamIDs != nil || of.has(s.q, ByTeam),
 		ByKey:      s.q.KeySource != "" || of.has(s.q, ByKey),
 		ByTemplate: s.q.TemplateID != nil || of.has(s.q, ByTemplate),
 		ByLearner:  s.learner != nil || of.has(s.q, ByLearner),
@@ -97,25 +99,57 @@ func (st *statement) add(sql string, args ...any) {
 	st.sql.WriteString(sql)
 }
 
-// measures are the columns of cell between its names and the durations. needed limits
-// the work to some of them, the rest is 0; nil is all.
-func measures(runs string, needed []string) string {
-	columns := []struct{ name, sum, kind string }{
-		{"runs", runs, "bigint"}, {"attempts", "sum(attempts)", "bigint"}, {"running", "sum(running)", "bigint"}, {"errors", "sum(errors)", "bigint"},
-		{"cancelled", "sum(cancelled)", "bigint"}, {"fallback", "sum(attempts) filter (where key_source = 'fallback')", "bigint"},
-		{"input", "sum(input)", "bigint"}, {"cached_input", "sum(cached_input)", "bigint"}, {"cache_write", "sum(cache_write)", "bigint"},
-		{"output", "sum(output)", "bigint"}, {"reasoning", "sum(reasoning)", "bigint"}, {"unknown_usage", "sum(unknown_usage)", "bigint"},
-		{"cost", "sum(cost)", "numeric"}, {"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", "numeric"},
-		{"unpriced", "sum(unpriced)", "bigint"},
+// measure is a column of Cell between its names and the durations, and how it comes
+// from sums: a count, or money.
+type measure struct {
+	name, sum string
+	count     func(c *Cell) *int64
+	money     func(c *Cell) *price.USD
+}
+
+func measures() []measure {
+	return []measure{
+		{"runs", "sum(runs)", func(c *Cell) *int64 { return &c.Runs }, nil},
+		{"attempts", "sum(attempts)", func(c *Cell) *int64 { return &c.Attempts }, nil},
+		{"running", "sum(running)", func(c *Cell) *int64 { return &c.Running }, nil},
+		{"errors", "sum(errors)", func(c *Cell) *int64 { return &c.Errors }, nil},
+		{"cancelled", "sum(cancelled)", func(c *Cell) *int64 { return &c.Cancelled }, nil},
+		{"fallback", "sum(attempts) filter (where key_source = 'fallback')", func(c *Cell) *int64 { return &c.Fallback }, nil},
+		{"input", "sum(input)", func(c *Cell) *int64 { return &c.Input }, nil},
+		{"cached_input", "sum(cached_input)", func(c *Cell) *int64 { return &c.CachedInput }, nil},
+		{"cache_write", "sum(cache_write)", func(c *Cell) *int64 { return &c.CacheWrite }, nil},
+		{"output", "sum(output)", func(c *Cell) *int64 { return &c.Output }, nil},
+		{"reasoning", "sum(reasoning)", func(c *Cell) *int64 { return &c.Reasoning }, nil},
+		{"unknown_usage", "sum(unknown_usage)", func(c *Cell) *int64 { return &c.UnknownUsage }, nil},
+		{"unpriced", "sum(unpriced)", func(c *Cell) *int64 { return &c.Unpriced }, nil},
+		{"cost", "sum(cost)", nil, func(c *Cell) *price.USD { return &c.Cost }},
+		{"fallback_cost", "sum(cost) filter (where key_source = 'fallback')", nil, func(c *Cell) *price.USD { return &c.FallbackCost }},
 	}
-	parts := make([]string, len(columns))
-	for i, c := range columns {
-		if needed != nil && !slices.Contains(needed, c.name) {
-			c.sum = "0"
+}
+
+func measureNames() (names []string) {
+	for _, m := range measures() {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// summed are the measures as columns, all or (unless it is nil) those that are needed.
+func summed(runs string, needed []string) (columns string) {
+	for _, m := range measures() {
+		if needed != nil && !slices.Contains(needed, m.name) {
+			continue
 		}
-		parts[i] = fmt.Sprintf("coalesce(%s, 0)::%s as %s", c.sum, c.kind, c.name)
+		if m.name == "runs" {
+			m.sum = runs
+		}
+		kind := "bigint"
+		if m.count == nil {
+			kind = "numeric"
+		}
+		columns += fmt.Sprintf(", coalesce(%s, 0)::%s as %s", m.sum, kind, m.name)
 	}
-	return strings.Join(parts, ", ")
+	return columns
 }
 
 // sums counts a set from the sums of a plan. Only groups in only count; nil is all.
@@ -139,13 +173,12 @@ func (s source) sums(of set, plan rollup.Plan, needed, only []string, durations 
 	}
 	// What was summed of teams' models tells runs apart only for any model.
 	teamRuns := kind == rollup.TeamModel && anyKey
-	latency, first := "null::bytea", "null::bytea"
+	columns := summed(runs, needed)
 	if durations {
-		latency, first = "string_agg(latency, ''::bytea)", "string_agg(first_token, ''::bytea)"
+		columns += ", string_agg(latency, ''::bytea) as latency, string_agg(first_token, ''::bytea) as first_token"
 	}
-	st.add(`select ` + bucket + `::int as bucket, ` + name(of.group, s.q.Group) + ` as grp, ` + name(of.sub, s.q.Sub) + ` as sub, ` +
-		measures(runs, needed) + `, ` + latency + ` as latency, ` + first + ` as first_token, null::integer[] as durations, null::integer[] as first_tokens
-		from ops.usage_sums s`)
+	st.add(`select ` + bucket + `::int as bucket, ` + name(of.group, s.q.Group) + ` as grp, ` + name(of.sub, s.q.Sub) + ` as sub` + columns + `
+		from public.usage_sums s`)
 	if of.bucket {
 		st.add(` join unnest(?::bigint[], ?::int[]) p (id, bucket) on s.period_id = p.id where`, plan.Periods, plan.Buckets)
 	} else {
@@ -171,6 +204,9 @@ func (s source) sums(of set, plan rollup.Plan, needed, only []string, durations 
 		if id != nil { // of one kind: there is one at most
 			st.add(` and subject_id = ?`, *id)
 		}
+	}
+	if s.q.TeamIDs != nil {
+		st.add(` and subject_id = any (?::uuid[])`, s.q.TeamIDs)
 	}
 	if only != nil && of.group {
 		s.only(&st, only, false)
@@ -208,7 +244,7 @@ func (s source) only(st *statement, groups []string, rows bool) {
 // rows counts some sets from the rows of spans of time, which it reads once. The
 // buckets are told apart by their boundaries and not by Postgres's own knowledge of
 // the zone, which may be of another year than ours.
-func (s source) rows(sets []set, from, to []time.Time, boundaries []time.Time, only []string) statement {
+func (s source) rows(sets []wanted, from, to []time.Time, boundaries []time.Time, only []string) statement {
 	var st statement
 	group, _ := columns(s.q.Group)
 	sub, _ := columns(s.q.Sub)
@@ -235,21 +271,33 @@ func (s source) rows(sets []set, from, to []time.Time, boundaries []time.Time, o
 	byBucket, bucket := by("bucket", "1")
 	byGroup, grp := by("grp", "''")
 	bySub, subs := by("sub", "''")
-	sums := strings.NewReplacer("count(*) as attempts,", "count(*) as attempts, count(*) filter (where key_source = 'fallback') as fallback,",
-		"coalesce(sum(cost_usd), 0) as cost,", "coalesce(sum(cost_usd), 0) as cost, coalesce(sum(cost_usd) filter (where key_source = 'fallback'), 0) as fallback_cost,").Replace(rollup.Sums)
+	var needed []string
+	lean, durations := true, false
+	for _, of := range sets {
+		lean, durations = lean && of.columns != nil, durations || of.durations
+		needed = append(needed, of.columns...)
+	}
+	if !lean {
+		needed = nil
+	}
+	sums := sumsOfRows(needed)
+	if durations {
+		sums += `, array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations,
+		       array_agg(first_token_ms) filter (where status = 'ok' and first_token_ms is not null) as first_tokens`
+	}
 	st.add(`
 		select ` + byBucket + ` as by_bucket, ` + byGroup + ` as by_group, ` + bySub + ` as by_sub,
-		       ` + bucket + `::int as bucket, ` + grp + ` as grp, ` + subs + ` as sub, ` + sums + `,
-		       null::bytea as latency, null::bytea as first_token,
-		       array_agg(duration_ms) filter (where status = 'ok' and duration_ms is not null) as durations,
-		       array_agg(first_token_ms) filter (where status = 'ok' and first_token_ms is not null) as first_tokens
+		       ` + bucket + `::int as bucket, ` + grp + ` as grp, ` + subs + ` as sub` + sums + `
 		from (`)
 	for i := range from {
 		if i > 0 {
 			st.add(` union all `)
 		}
 		st.add(`
-		  select width_bucket(created_at, ?::timestamptz[]) as bucket, `, boundaries)
+		  select `)
+		if told["bucket"] {
+			st.add(`width_bucket(created_at, ?::timestamptz[]) as bucket, `, boundaries)
+		}
 		st.add(group + ` as grp, ` + sub + ` as sub, run_id, status, key_source,
 		    input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, duration_ms, first_token_ms
 		  from public.prompt_attempts`)
@@ -261,6 +309,18 @@ func (s source) rows(sets []set, from, to []time.Time, boundaries []time.Time, o
 	}
 	st.add(`) a group by grouping sets (` + strings.Join(grouping, ", ") + `) having count(*) > 0`)
 	return st
+}
+
+// sumsOfRows is like summed.
+func sumsOfRows(needed []string) (columns string) {
+	for _, sum := range append(strings.Split(rollup.Sums, ",\n\t"),
+		"count(*) filter (where key_source = 'fallback') as fallback",
+		"coalesce(sum(cost_usd) filter (where key_source = 'fallback'), 0) as fallback_cost") {
+		if _, name, _ := strings.Cut(sum, " as "); needed == nil || slices.Contains(needed, name) {
+			columns += ", " + sum
+		}
+	}
+	return columns
 }
 
 // filter narrows down rows to those that pass the filters.
