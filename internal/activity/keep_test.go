@@ -80,6 +80,7 @@ func TestCountedEqualsTheRows(t *testing.T) {
 	for i, zone := range []string{"Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "Nowhere/At-All"} {
 		exec(t, pool, `insert into ops.operators (email, role, timezone) values ($1, 'admin', $2)`, fmt.Sprintf("o%d@example.org", i), zone)
 	}
+	leads := map[int]uuid.UUID{1: s.leadOf(t, s.teams[:1]), 2: s.leadOf(t, s.teams[1:])} // by how many teams they lead
 	store, keeper := activity.NewStore(postgres.NewReader(pool)), newKeeper(pool)
 	look := func(t *testing.T, times int) {
 		t.Helper()
@@ -97,6 +98,9 @@ func TestCountedEqualsTheRows(t *testing.T) {
 				t.Fatalf("%s in %s, %d teams", q.Values().Encode(), zone, len(q.TeamIDs))
 			}
 			s.check(t, q, got, zone)
+			if q.TeamIDs != nil && !s.sameForTheLead(t, store, leads[len(q.TeamIDs)], q) {
+				t.Fatalf("for the lead: %s in %s, %d teams", q.Values().Encode(), zone, len(q.TeamIDs))
+			}
 		}
 	}
 	keep(t, keeper)
@@ -134,7 +138,7 @@ func TestCountedEqualsTheRows(t *testing.T) {
 			exec(t, pool, `update prompt_runs set team_id = $1 where team_id = $2 and created_at < $3`, s.teams[0], s.teams[1], long(60))
 		},
 		"members move": func() {
-			exec(t, pool, `update team_members set team_id = $1 where team_id = $2 and user_id not in (select user_id from team_members where team_id = $1)`, s.teams[0], s.teams[2])
+			exec(t, pool, `update team_members set team_id = $1 where team_id = $2 and role = 'member' and user_id not in (select user_id from team_members where team_id = $1)`, s.teams[0], s.teams[2])
 		},
 		"an account goes": func() {
 			exec(t, pool, `delete from auth.users where id = $1`, some(`select user_id from user_progress order by user_id limit 1`))
@@ -195,6 +199,7 @@ func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 	pool := pgtest.Database(t)
 	r := rand.New(rand.NewPCG(13, 14))
 	s := newSchoolIn(t, pool, r, time.Now(), 20, 200)
+	lead := s.leadOf(t, s.teams[:1])
 	keep(t, newKeeper(pool))
 	const fresh = 700 * time.Millisecond
 	setFresh(t, pool, fresh)
@@ -231,7 +236,7 @@ func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 	store := activity.NewStore(postgres.NewReader(pool))
 	looks := 0
 	for ; time.Now().Before(stop) && !t.Failed(); looks++ {
-		s.compare(t, r, pool, store)
+		s.compare(t, r, pool, store, lead)
 	}
 	all.Wait()
 	if n := one[int](t, pool, `select count(*) from ops.activity_periods where ends_at > $1`, s.now); n == 0 || looks < 3 {
@@ -240,7 +245,7 @@ func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 }
 
 // compare reads what is counted, and the rows, of one moment.
-func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *activity.Store) {
+func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *activity.Store, lead uuid.UUID) {
 	t.Helper()
 	tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
@@ -266,6 +271,9 @@ func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *a
 		return
 	}
 	sameReports(t, rows, counted)
+	if q.TeamIDs != nil {
+		s.sameForTheLead(t, here, lead, q)
+	}
 }
 
 // write does one thing to the rows of this moment, or of long ago.

@@ -55,13 +55,21 @@ type learners struct {
 
 // find returns what is known of a learner; nil: nothing.
 func (l *learners) find(id uuid.UUID) *learnerFacts {
-	if at, known := l.index[id]; known {
-		return &l.all[at]
-	}
-	if at, known := l.others[id]; known {
+	if at := l.place(id); at >= 0 {
 		return &l.all[at]
 	}
 	return nil
+}
+
+// place is where a learner is in all; -1: nothing is known.
+func (l *learners) place(id uuid.UUID) int {
+	if at, known := l.index[id]; known {
+		return at
+	}
+	if at, known := l.others[id]; known {
+		return at
+	}
+	return -1
 }
 
 // of is find that makes place for a new learner. What it returns is good until it is
@@ -94,7 +102,7 @@ func (l *learners) open(p page) {
 // trusted, because something of theirs has just changed, is looked up.
 func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 	var doubtful []uuid.UUID
-	if err := c.ledger.open(ctx, tx, c.plan.zone, func(b *book) {
+	if err := c.open(ctx, tx, func(b *book) {
 		if c.members == nil {
 			c.learners.open(b.learners)
 			for i := range b.learners.entries {
@@ -124,6 +132,18 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	return c.lookUp(ctx, tx, doubtful)
+}
+
+// open calls fn with what was counted of learners, or of those whom a lead may see.
+func (c *count) open(ctx context.Context, tx pgx.Tx, fn func(*book)) error {
+	if c.lead == nil {
+		return c.ledger.open(ctx, tx, &c.plan, fn)
+	}
+	b, err := readLed(ctx, tx, c.plan.zone, c.q.TeamIDs, c.members)
+	if err == nil {
+		fn(b)
+	}
+	return err
 }
 
 // take adds what was counted of a learner; sure says whether the times are right.
@@ -200,10 +220,10 @@ func (c *count) lookUp(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) error {
 		from unnest($1::uuid[]) as asked (id)
 		left join lateral (
 		  select min(created_at) as at from public.prompt_runs
-		  where user_id = asked.id and created_at >= $2 and created_at < $3 and ($4::uuid[] is null or team_id = any ($4))) first on true
+		  where user_id = asked.id and created_at >= $2 and created_at < $3 and ($4::uuid[] is null or (team_id = any ($4)) is true)) first on true
 		left join lateral (
 		  select created_at, id, status in ('error', 'interrupted') as failed from public.prompt_runs
-		  where user_id = asked.id and ($4::uuid[] is null or team_id = any ($4))
+		  where user_id = asked.id and ($4::uuid[] is null or (team_id = any ($4)) is true)
 		  order by created_at desc, id desc limit 1) last on true
 		left join lateral (
 		  select min(completed_at) as at from public.user_progress

@@ -238,7 +238,7 @@ func TestWhatIsGoneWithAFunction(t *testing.T) {
 	for _, d := range result.Differences {
 		objects = append(objects, d.Object)
 	}
-	want := "[function ops.led_team_ids() policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_templates_delete on public.team_templates]"
+	want := "[function ops.led_team_ids() policy active_members_select on ops.active_members policy activity_sums_select on ops.activity_sums policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_templates_delete on public.team_templates]"
 	if got := fmt.Sprint(objects); got != want {
 		t.Errorf("found %s", got)
 	}

@@ -68,6 +68,21 @@ prompt_contents   select  allowed  empty    empty    empty    denied  empty
 prompt_contents   insert  denied   denied   denied   denied   denied  denied
 prompt_contents   update  denied   denied   denied   denied   denied  denied
 prompt_contents   delete  denied   denied   denied   denied   denied  denied
+
+led_active_learners  select  empty    empty    allowed  empty    denied  empty
+led_active_learners  insert  denied   denied   denied   denied   denied  denied
+led_active_learners  update  denied   denied   denied   denied   denied  denied
+led_active_learners  delete  denied   denied   denied   denied   denied  denied
+
+led_active_members   select  empty    empty    allowed  empty    denied  empty
+led_active_members   insert  denied   denied   denied   denied   denied  denied
+led_active_members   update  denied   denied   denied   denied   denied  denied
+led_active_members   delete  denied   denied   denied   denied   denied  denied
+
+led_activity_sums    select  empty    empty    allowed  empty    denied  empty
+led_activity_sums    insert  denied   denied   denied   denied   denied  denied
+led_activity_sums    update  denied   denied   denied   denied   denied  denied
+led_activity_sums    delete  denied   denied   denied   denied   denied  denied
 `
 
 // annsRows are the statements behind the table: which row is Ann's, which one she
@@ -96,6 +111,12 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, ordinal, created_at, user_id, provider, model) values (gen_random_uuid(), 0, '{at}', '{ann}', 'openai', 'm')`, `cost_usd = 0`},
 	"prompt_contents": {`run_id = '{run}'`,
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '{at}', '{ann}', '[]')`, `messages = '[]'`},
+	"led_active_learners": {`learner_id = '{ann}' and zone = 'RLS test'`,
+		`(zone, learner_id, learned, completed_days) values ('RLS test', '{ann}', '1', '{}')`, `learned = '0'`},
+	"led_active_members": {`learner_id = '{ann}' and team_id = '{red}' and zone = 'RLS test'`,
+		`(zone, team_id, learner_id, days) values ('RLS test', '{red}', '{ann}', '1')`, `days = '0'`},
+	"led_activity_sums": {`team_id = '{red}' and zone = 'RLS test'`,
+		`(zone, whole, starts_at, team_id) values ('RLS test', 'day', '{at}', '{red}')`, `runs = 0`},
 }
 
 // world is what Ann, Tom, Lea and Bob have: rows that are there only until the
@@ -115,4 +136,8 @@ const world = `
 	insert into public.prompt_runs (id, created_at, user_id, team_id, models) values ('{run}', '{at}', '{ann}', '{red}', '{}');
 	insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model)
 	values ('{run}', 0, '{at}', '{ann}', '{red}', 'openai', 'm');
-	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages) values ('{run}', '{at}', '{ann}', '{red}', '[]')`
+	insert into public.prompt_contents (run_id, created_at, user_id, team_id, messages) values ('{run}', '{at}', '{ann}', '{red}', '[]');
+	insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ('RLS test', 'day', '{at}', '{at}');
+	insert into ops.activity_sums (zone, whole, starts_at, kind, subject_id, runs) values ('RLS test', 'day', '{at}', 'team', '{red}', 1);
+	insert into ops.active_learners (zone, learner_id, days, learned, completed_days, round) values ('RLS test', '{ann}', '1', '1', '{}', 0);
+	insert into ops.active_members (zone, team_id, learner_id, days, round) values ('RLS test', '{red}', '{ann}', '1', 0)`
