@@ -146,6 +146,11 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if _, err := tx.Exec(ctx, `update ops.activity_round set round = round + 1`); err != nil {
 		return waiting, err
 	}
+	if _, err := tx.Exec(ctx, `
+		with gone as (delete from ops.account_marks returning xid)
+		update ops.activity_round set accounts = accounts + 1 where exists (select from gone)`); err != nil {
+		return waiting, err
+	}
 	if err := dropMarked(ctx, tx, horizon); err != nil {
 		return waiting, err
 	}

@@ -143,6 +143,27 @@ func TestCountedEqualsTheRows(t *testing.T) {
 		"an account goes": func() {
 			exec(t, pool, `delete from auth.users where id = $1`, some(`select user_id from user_progress order by user_id limit 1`))
 		},
+		"others sign up": func() {
+			exec(t, pool, `insert into auth.users (id, email, created_at) select gen_random_uuid(), 'new' || n || '@example.org', $1::timestamptz - n * interval '9 days' from generate_series(1, 9) n`, s.now)
+		},
+		"accounts are closed": func() {
+			exec(t, pool, `update auth.users set deleted_at = now() where id in (select id from auth.users where deleted_at is null order by id limit 4)`)
+		},
+		"an account is somebody's": func() {
+			exec(t, pool, `update auth.users set is_anonymous = not is_anonymous where id = $1`, s.learners[3])
+		},
+		"an account is older": func() {
+			exec(t, pool, `update auth.users set created_at = created_at - interval '20 days' where id = $1`, s.learners[4])
+		},
+		"a key is added": func() {
+			exec(t, pool, `insert into user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) select id, 'xai', 'x', 'x', 'abcd', created_at + interval '1 hour' from auth.users where id = any ($1)`, s.learners[5:9])
+		},
+		"keys go":        func() { exec(t, pool, `delete from user_api_keys where fingerprint = '0'`) },
+		"keys are older": func() { exec(t, pool, `update user_api_keys set created_at = created_at - interval '1 day'`) },
+		"a member leaves": func() {
+			exec(t, pool, `delete from team_members where team_id = $1 and role = 'member' and user_id in (select user_id from team_members order by user_id limit 9)`, s.teams[2])
+		},
+		"keys go all at once": func() { exec(t, pool, `truncate user_api_keys`) },
 		"progress": func() {
 			exec(t, pool, `update user_progress set status = 'completed', completed_at = started_at + interval '3 days', score = 50 where status = 'started' and started_at < $1`, long(100))
 		},
@@ -283,7 +304,13 @@ func (s school) write(t *testing.T, r *rand.Rand, tx pgx.Tx) {
 	if r.IntN(4) == 0 {
 		at = s.now.AddDate(0, 0, -r.IntN(100))
 	}
-	switch r.IntN(6) {
+	switch r.IntN(9) {
+	case 6:
+		exec(t, tx, `insert into auth.users (id, email, created_at) values ($1, $2, $3)`, uuid.New(), uuid.NewString()+"@example.org", at)
+	case 7:
+		exec(t, tx, `insert into public.user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) values ($1, 'xai', 'x', $2, 'abcd', $3)`, learner, uuid.NewString(), at)
+	case 8:
+		exec(t, tx, `insert into public.team_members (team_id, user_id) values ($1, $2) on conflict do nothing`, s.teams[r.IntN(3)], learner)
 	case 0:
 		exec(t, tx, `insert into public.template_events (template_id, user_id, event, created_at) values ($1, $2, 'used', $3)`, s.templates[r.IntN(3)], learner, at)
 	case 1:

@@ -18,18 +18,24 @@ import (
 type Store struct {
 	reader postgres.Reader
 	all    postgres.Reader // of accounts, by ids that the other one found: no policy lets a learner see them
-	ledger *ledger
-	memory *memory
+	known
+}
+
+// known is what is remembered between reports.
+type known struct {
+	ledger   *ledger
+	memory   *memory
+	accounts *accounts
 }
 
 // NewStore returns a Store that reads with reader.
 func NewStore(reader postgres.Reader) *Store {
-	return &Store{reader, reader, &ledger{}, newMemory()}
+	return &Store{reader, reader, known{&ledger{}, newMemory(), &accounts{}}}
 }
 
 // As returns a Store that sees what row-level security lets the learner see.
 func (s *Store) As(learnerID uuid.UUID) *Store {
-	return &Store{s.reader.As(learnerID), s.all, s.ledger, s.memory}
+	return &Store{s.reader.As(learnerID), s.all, s.known}
 }
 
 // mostQuiet and mostTemplates are how many of them a Report lists.
@@ -62,18 +68,17 @@ type count struct {
 	teams     map[uuid.UUID]*teamCount
 	lessons   map[uuid.UUID]*Lesson
 	templates map[uuid.UUID]*Template
-	ledger    *ledger
-	memory    *memory
-	lead      *uuid.UUID // as whom it is read; nil: an admin
-	base      int        // the period's first day among those that are looked at
-	report    *Report
+	known
+	lead   *uuid.UUID // as whom it is read; nil: an admin
+	base   int        // the period's first day among those that are looked at
+	report *Report
 }
 
 // report reads what is counted, or else rows only.
 func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool) (Report, error) {
 	c := count{
 		q: q, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
-		ledger: s.ledger, memory: s.memory, lead: s.reader.Learner(), plan: planRows(q), report: &Report{Days: daysOf(q)},
+		known: s.known, lead: s.reader.Learner(), plan: planRows(q), report: &Report{Days: daysOf(q)},
 	}
 	if c.lead != nil && q.TeamIDs == nil {
 		c.q.TeamIDs = []uuid.UUID{} // nobody is a lead of everybody
@@ -101,8 +106,11 @@ func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool
 		return Report{}, err
 	}
 	err = s.all.Read(ctx, func(tx pgx.Tx) error {
-		if err := c.readSignUps(ctx, tx); err != nil {
-			return err
+		if c.members != nil {
+			var err error
+			if c.signUps, err = readSignUps(ctx, tx, q.signedUpSince(), q.To, c.members); err != nil {
+				return err
+			}
 		}
 		if err := c.findSignUps(ctx, tx); err != nil {
 			return err
@@ -122,7 +130,11 @@ func (c *count) read(ctx context.Context, tx pgx.Tx) error {
 	if c.plan.counted != (daySet{}) {
 		reads = append(reads, c.readCounted, c.readSums)
 	}
-	for _, read := range append(reads, c.readMembers, c.nameTeams, c.nameLearning) {
+	people := c.readTeams
+	if c.members == nil {
+		people = c.readEverybody
+	}
+	for _, read := range append(reads, people, c.nameTeams, c.nameLearning) {
 		if err := read(ctx, tx); err != nil {
 			return err
 		}
@@ -266,53 +278,6 @@ func (c *count) nameLearning(ctx context.Context, tx pgx.Tx) error {
 	}
 	sortLessons(c.report.Lessons, positions)
 	return nil
-}
-
-// readSignUps reads the accounts that were made in the period, in the one before it
-// and in the weeks of the cohorts, and when each first had a key that is still
-// there. Deleted and anonymous accounts do not count.
-func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
-	first, _ := c.q.cohorts()
-	since, _ := c.q.Before()
-	if start := first.Start(c.q.Zone); start.Before(since) {
-		since = start
-	}
-	rows, err := tx.Query(ctx, `
-		select u.id, u.created_at, k.first_at
-		from auth.users u
-		left join (
-		  select user_id, min(created_at) as first_at from public.user_api_keys
-		  where created_at < $2 and ($3::uuid[] is null or user_id = any ($3))
-		  group by user_id) k on k.user_id = u.id
-		where u.created_at >= $1 and u.created_at < $2 and u.deleted_at is null and not u.is_anonymous and ($3::uuid[] is null or u.id = any ($3))`,
-		since, c.q.To, c.members)
-	if err != nil {
-		return err
-	}
-	c.signUps = make([]signUp, 0, max(len(c.members), manySignUps))
-	return eachRaw(rows, func(row raw) {
-		c.signUps = append(c.signUps, signUp{ID: row.uuid(0), CreatedAt: row.time(1), FirstKey: row.time(2)})
-	})
-}
-
-// manySignUps is for how many there is place from the beginning.
-const manySignUps = 4096
-
-// findSignUps finds what those who signed up did.
-func (c *count) findSignUps(ctx context.Context, tx pgx.Tx) error {
-	var unsure []uuid.UUID
-	for i := range c.signUps {
-		s := &c.signUps[i]
-		s.did = c.learners.place(s.ID)
-		// Who did something before the period and signed up in it is rare, but can be.
-		if s.did >= 0 && c.learners.all[s.did].before && !s.CreatedAt.Before(c.q.From) {
-			unsure = append(unsure, s.ID)
-		}
-	}
-	if len(unsure) == 0 {
-		return nil
-	}
-	return c.lookUp(ctx, tx, unsure)
 }
 
 // nameQuiet finds whose last run failed, in the period and long enough ago.

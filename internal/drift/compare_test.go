@@ -258,7 +258,8 @@ func TestUnknownTablesAreLookedAtFirst(t *testing.T) {
 
 // Whoever does not let our triggers onto their table has not drifted.
 func TestAccountsOfSomebodyElse(t *testing.T) {
-	tx := changed(t, `drop trigger facts_changed on auth.users`, `drop trigger facts_changed_by_delete on auth.users`, `update ops.facts_version set complete = false`)
+	tx := changed(t, `drop trigger facts_changed on auth.users`, `drop trigger facts_changed_by_delete on auth.users`, `update ops.facts_version set complete = false`,
+		`drop trigger mark_accounts on auth.users`, `drop trigger mark_accounts_by_update on auth.users`)
 	if found := check(t, tx).Differences; len(found) > 0 {
 		t.Errorf("found %+v", found)
 	}

@@ -1,5 +1,6 @@
--- What was counted of User Activity, for team leads: through row-level security, as
--- everything that they see, so that no handler can show them another team by mistake.
+-- User Activity remembers between looks what cannot have changed, and team leads read
+-- what was counted, too: through row-level security, as everything that they see, so that
+-- no handler can show them another team by mistake.
 --
 -- Schema ops stays closed to them. They read views, which stand where roles may look
 -- and run with the reader's rights: who else asks gets nothing. What the views show of a
@@ -36,7 +37,49 @@ create view public.led_activity_sums with (security_invoker = true) as
 revoke all on public.led_active_learners, public.led_active_members, public.led_activity_sums from public, anon, authenticated, service_role;
 grant select on public.led_active_learners, public.led_active_members, public.led_activity_sums to authenticated;
 
+-- Who has an account, since when and with which first key, and who is in which team, is
+-- remembered between looks, too. As with days, whoever changes that leaves a mark in the
+-- same transaction: what a reader sees is told by the marks that are visible to it, and
+-- by how often Keeper has taken away those that were. A mark is a row of the writer's own,
+-- so that no writer waits for another.
+create table ops.account_marks (
+  xid xid8 primary key
+);
+alter table ops.activity_round add accounts bigint default 0; -- how often marks were taken away; null: some are missing
+
+-- +goose StatementBegin
+create function ops.mark_accounts() returns trigger
+  language plpgsql security definer set search_path = '' as
+$$
+begin
+  insert into ops.account_marks values (pg_current_xact_id()) on conflict do nothing;
+  return null;
+end
+$$;
+do $$
+begin
+  create trigger mark_accounts after insert or delete or truncate on auth.users for each statement execute function ops.mark_accounts();
+  create trigger mark_accounts_by_update after update on auth.users for each row
+    when ((old.id, old.created_at, old.deleted_at, old.is_anonymous) is distinct from (new.id, new.created_at, new.deleted_at, new.is_anonymous))
+    execute function ops.mark_accounts();
+exception when insufficient_privilege then
+  update ops.activity_round set accounts = null; -- the table is somebody else's
+end $$;
+-- +goose StatementEnd
+revoke all on function ops.mark_accounts() from public;
+create trigger mark_accounts after insert or delete or truncate or update of user_id, created_at on public.user_api_keys
+  for each statement execute function ops.mark_accounts();
+create trigger mark_accounts after insert or delete or truncate or update of team_id, user_id on public.team_members
+  for each statement execute function ops.mark_accounts();
+
 -- +goose Down
+drop trigger mark_accounts on public.team_members;
+drop trigger mark_accounts on public.user_api_keys;
+drop trigger if exists mark_accounts_by_update on auth.users;
+drop trigger if exists mark_accounts on auth.users;
+drop function ops.mark_accounts();
+drop table ops.account_marks;
+alter table ops.activity_round drop accounts;
 drop view public.led_activity_sums, public.led_active_members, public.led_active_learners;
 revoke all (zone, whole, starts_at, kind, subject_id, runs, unpriced, cost, last_at) on ops.activity_sums from authenticated;
 revoke all (zone, team_id, learner_id, days, first_run_at, last_run_at, last_run_id, last_run_failed) on ops.active_members from authenticated;
