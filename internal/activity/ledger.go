@@ -150,7 +150,7 @@ func readLed(ctx context.Context, tx pgx.Tx, zone string, teams, members []uuid.
 	b := &book{members: map[uuid.UUID]*page{}}
 	rows, err := tx.Query(ctx, `
 		select learner_id, learned, first_completed_at, completed_days
-		from public.led_active_learners where zone = $1 and learner_id = any ($2)`, zone, members)
+		from public.led_active_learners where zone = $1 and learner_id in (select unnest($2::uuid[]))`, zone, members)
 	if err != nil {
 		return nil, err
 	}
