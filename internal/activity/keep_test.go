@@ -214,6 +214,30 @@ func TestCountedEqualsTheRows(t *testing.T) {
 	look(t, 2)
 }
 
+// Where our triggers are not let onto accounts, nothing of them is remembered.
+func TestAccountsOfSomebodyElse(t *testing.T) {
+	pool := pgtest.Database(t)
+	s := newSchoolIn(t, pool, rand.New(rand.NewPCG(19, 20)), time.Now(), 20, 50)
+	keep(t, newKeeper(pool))
+	exec(t, pool, `alter table auth.users disable trigger user`)
+	exec(t, pool, `update ops.activity_round set accounts = null`)
+	store := activity.NewStore(postgres.NewReader(pool))
+	q, err := activity.ParseQuery(url.Values{"range": {"90d"}}, s.now, time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := store.Report(t.Context(), q, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `insert into auth.users (id, email, created_at) values (gen_random_uuid(), 'new@example.org', $1)`, s.now.Add(-time.Hour))
+	after, err := store.Report(t.Context(), q, s.now)
+	if err != nil || after.SignUps != before.SignUps+1 {
+		t.Errorf("%d sign-ups and then %d, %v", before.SignUps, after.SignUps, err)
+	}
+	keep(t, newKeeper(pool)) // goes on without them
+}
+
 // Writers whose transactions end late, and two keepers, at the moment at which what
 // they write becomes old enough to be counted.
 func TestCountedIsExactWhileOthersWrite(t *testing.T) {

@@ -147,7 +147,7 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 	if q.TeamIDs == nil {
 		return nil, nil
 	}
-	rows, err := tx.Query(ctx, `select distinct user_id from public.team_members where team_id = any ($1)`, q.TeamIDs)
+	rows, err := tx.Query(ctx, `select distinct user_id from public.team_members where team_id = any ($1) order by user_id`, q.TeamIDs)
 	if err != nil {
 		return nil, err
 	}
