@@ -83,6 +83,7 @@ var onlyIn = map[string]string{
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/yuin/goldmark":   "internal/runbook",
+	"github.com/maypok86/otter/": "internal/activity",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
 		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo " +

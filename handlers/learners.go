@@ -32,7 +32,7 @@ func (s *Server) learnerPage(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	learner, err := store.Learner(ctx, id, query.TeamIDs, s.Now())
+	learner, err := store.Learner(ctx, id, query.TeamIDs, s.Now(), s.zone(c))
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,12 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, ordinal, created_at, user_id, provider, model) values (gen_random_uuid(), 0, '2026-10-15T12:00Z', '` + ann + `', 'openai', 'm')`, `cost_usd = 0`},
 	"prompt_contents": {`user_id = '` + ann + `' and team_id = '` + red + `'`,
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '2026-10-15T12:00Z', '` + ann + `', '[]')`, `messages = '[]'`},
+	"led_active_learners": {`learner_id = '` + ann + `'`,
+		`(zone, learner_id, learned, completed_days) values ('x', '` + ann + `', '1', '{}')`, `learned = '0'`},
+	"led_active_members": {`learner_id = '` + ann + `' and team_id = '` + red + `'`,
+		`(zone, team_id, learner_id, days) values ('x', '` + red + `', '` + ann + `', '1')`, `days = '0'`},
+	"led_activity_sums": {`team_id = '` + red + `'`,
+		`(zone, whole, starts_at, team_id) values ('UTC', 'day', '2026-10-15', '` + red + `')`, `runs = 0`},
 	"team_fallbacks": {`user_id = '` + ann + `' and team_id = '` + red + `'`,
 		`(team_id, user_id, provider) values ('` + red + `', '` + ann + `', 'groq')`, `attempts = 0`},
 	"usage_sums": {`period_id = 0`,
@@ -269,5 +275,41 @@ func TestNobodyActsForAnother(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A lead sees of what is counted the own team and who is in it, and nobody else anything.
+func TestCountedActivityIsForLeads(t *testing.T) {
+	tx := pgtest.Tx(t)
+	exec(t, tx, users)
+	exec(t, tx, world)
+	const seen = `
+		select concat_ws(' ',
+		  (select string_agg(distinct team_id::text, ',') from public.led_activity_sums),
+		  (select string_agg(distinct team_id::text, ',') from public.led_active_members),
+		  (select string_agg(right(learner_id::text, 2), ',' order by learner_id) from public.led_active_learners))`
+	for learner, want := range map[string]string{
+		lea: red + " " + red + " a1,a2,a3", bea: blue + " " + blue + " b1,b2", ann: "", tom: "", bob: "", zoe: "",
+	} {
+		if err := as(t, tx, learner, func(tx pgx.Tx) error {
+			if got := query[string](t, tx, seen)[0]; got != want {
+				t.Errorf("%s sees %q, want %q", learner, got, want)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sql := range []string{
+		`select from ops.active_members`, `select from ops.active_learners`, `select from ops.activity_sums`, `select from ops.activity_periods`, `select from ops.activity_marks`,
+		`insert into public.led_active_members (zone) values ('x')`, `delete from public.led_activity_sums`, `select round from public.led_active_members`,
+	} {
+		err := as(t, tx, lea, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), sql)
+			return err
+		})
+		if state := sqlState(err); state != "42501" && state != "42703" {
+			t.Errorf("%s by a lead: %v", sql, err)
+		}
 	}
 }

@@ -78,7 +78,16 @@ const world = `
 	insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, runs, attempts, running, errors, cancelled,
 	  input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced)
 	select 0, kind, id, '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-	from public.teams, unnest(array['team', 'template', 'learner']) kind`
+	from public.teams, unnest(array['team', 'template', 'learner']) kind;
+
+	-- What is counted of them.
+	insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ('UTC', 'day', '2026-10-15', '2026-10-16');
+	insert into ops.activity_sums (zone, whole, starts_at, kind, subject_id, runs)
+	select 'UTC', 'day', '2026-10-15', case when team_id is null then 'all' else 'team' end, team_id, count(*) from public.prompt_runs group by team_id;
+	insert into ops.active_learners (zone, learner_id, days, learned, completed_days, round)
+	select 'UTC', id, '1', '1', '{}', 0 from auth.users;
+	insert into ops.active_members (zone, team_id, learner_id, days, round)
+	select 'UTC', team_id, user_id, '1', 0 from public.prompt_runs where team_id is not null`
 
 func exec(t testing.TB, db postgres.DB, sql string, args ...any) {
 	t.Helper()

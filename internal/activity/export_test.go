@@ -16,4 +16,6 @@ func (s *Store) OfRows(ctx context.Context, q Query, now time.Time) (Report, err
 }
 
 // On returns a Store that reads with another reader, and remembers the same.
-func (s *Store) On(reader postgres.Reader) *Store { return &Store{reader, reader, s.ledger} }
+func (s *Store) On(reader postgres.Reader) *Store {
+	return &Store{reader, reader, s.known}
+}

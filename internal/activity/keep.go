@@ -146,6 +146,11 @@ func (k *Keeper) inRound(ctx context.Context, tx pgx.Tx) (progress, error) {
 	if _, err := tx.Exec(ctx, `update ops.activity_round set round = round + 1`); err != nil {
 		return waiting, err
 	}
+	if _, err := tx.Exec(ctx, `
+		with gone as (delete from ops.account_marks returning xid)
+		update ops.activity_round set accounts = accounts + 1 where exists (select from gone)`); err != nil {
+		return waiting, err
+	}
 	if err := dropMarked(ctx, tx, horizon); err != nil {
 		return waiting, err
 	}
@@ -359,9 +364,9 @@ func countDays(ctx context.Context, tx pgx.Tx, zone *time.Location, todo []stret
 		starts[i], ends[i] = s.start, s.to
 	}
 	if _, err := tx.Exec(ctx, `
-		insert into ops.activity_periods (zone, whole, starts_at, ends_at)
-		select $1, 'day', starts_at, ends_at from unnest($2::timestamptz[], $3::timestamptz[]) as day (starts_at, ends_at)
-		on conflict (zone, whole, starts_at) do update set ends_at = excluded.ends_at`, zone.String(), starts, ends); err != nil {
+		insert into ops.activity_periods (zone, whole, starts_at, ends_at, round)
+		select $1, 'day', starts_at, ends_at, `+thisRound+` from unnest($2::timestamptz[], $3::timestamptz[]) as day (starts_at, ends_at)
+		on conflict (zone, whole, starts_at) do update set ends_at = excluded.ends_at, round = excluded.round`, zone.String(), starts, ends); err != nil {
 		return err
 	}
 	for len(todo) > 0 {
@@ -505,7 +510,7 @@ func countWholes(ctx context.Context, tx pgx.Tx, zone *time.Location, horizon ti
 
 func countWhole(ctx context.Context, tx pgx.Tx, zone *time.Location, whole string, from, to time.Time) error {
 	if _, err := tx.Exec(ctx, `
-		insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ($1, $2, $3, $4)`, zone.String(), whole, from, to); err != nil {
+		insert into ops.activity_periods (zone, whole, starts_at, ends_at, round) values ($1, $2, $3, $4, `+thisRound+`)`, zone.String(), whole, from, to); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `

@@ -80,6 +80,7 @@ func TestCountedEqualsTheRows(t *testing.T) {
 	for i, zone := range []string{"Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "Nowhere/At-All"} {
 		exec(t, pool, `insert into ops.operators (email, role, timezone) values ($1, 'admin', $2)`, fmt.Sprintf("o%d@example.org", i), zone)
 	}
+	leads := map[int]uuid.UUID{1: s.leadOf(t, s.teams[:1]), 2: s.leadOf(t, s.teams[1:])} // by how many teams they lead
 	store, keeper := activity.NewStore(postgres.NewReader(pool)), newKeeper(pool)
 	look := func(t *testing.T, times int) {
 		t.Helper()
@@ -97,6 +98,9 @@ func TestCountedEqualsTheRows(t *testing.T) {
 				t.Fatalf("%s in %s, %d teams", q.Values().Encode(), zone, len(q.TeamIDs))
 			}
 			s.check(t, q, got, zone)
+			if q.TeamIDs != nil && !s.sameForTheLead(t, store, leads[len(q.TeamIDs)], q) {
+				t.Fatalf("for the lead: %s in %s, %d teams", q.Values().Encode(), zone, len(q.TeamIDs))
+			}
 		}
 	}
 	keep(t, keeper)
@@ -134,11 +138,32 @@ func TestCountedEqualsTheRows(t *testing.T) {
 			exec(t, pool, `update prompt_runs set team_id = $1 where team_id = $2 and created_at < $3`, s.teams[0], s.teams[1], long(60))
 		},
 		"members move": func() {
-			exec(t, pool, `update team_members set team_id = $1 where team_id = $2 and user_id not in (select user_id from team_members where team_id = $1)`, s.teams[0], s.teams[2])
+			exec(t, pool, `update team_members set team_id = $1 where team_id = $2 and role = 'member' and user_id not in (select user_id from team_members where team_id = $1)`, s.teams[0], s.teams[2])
 		},
 		"an account goes": func() {
 			exec(t, pool, `delete from auth.users where id = $1`, some(`select user_id from user_progress order by user_id limit 1`))
 		},
+		"others sign up": func() {
+			exec(t, pool, `insert into auth.users (id, email, created_at) select gen_random_uuid(), 'new' || n || '@example.org', $1::timestamptz - n * interval '9 days' from generate_series(1, 9) n`, s.now)
+		},
+		"accounts are closed": func() {
+			exec(t, pool, `update auth.users set deleted_at = now() where id in (select id from auth.users where deleted_at is null order by id limit 4)`)
+		},
+		"an account is somebody's": func() {
+			exec(t, pool, `update auth.users set is_anonymous = not is_anonymous where id = $1`, s.learners[3])
+		},
+		"an account is older": func() {
+			exec(t, pool, `update auth.users set created_at = created_at - interval '20 days' where id = $1`, s.learners[4])
+		},
+		"a key is added": func() {
+			exec(t, pool, `insert into user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) select id, 'xai', 'x', 'x', 'abcd', created_at + interval '1 hour' from auth.users where id = any ($1)`, s.learners[5:9])
+		},
+		"keys go":        func() { exec(t, pool, `delete from user_api_keys where fingerprint = '0'`) },
+		"keys are older": func() { exec(t, pool, `update user_api_keys set created_at = created_at - interval '1 day'`) },
+		"a member leaves": func() {
+			exec(t, pool, `delete from team_members where team_id = $1 and role = 'member' and user_id in (select user_id from team_members order by user_id limit 9)`, s.teams[2])
+		},
+		"keys go all at once": func() { exec(t, pool, `truncate user_api_keys`) },
 		"progress": func() {
 			exec(t, pool, `update user_progress set status = 'completed', completed_at = started_at + interval '3 days', score = 50 where status = 'started' and started_at < $1`, long(100))
 		},
@@ -189,12 +214,37 @@ func TestCountedEqualsTheRows(t *testing.T) {
 	look(t, 2)
 }
 
+// Where our triggers are not let onto accounts, nothing of them is remembered.
+func TestAccountsOfSomebodyElse(t *testing.T) {
+	pool := pgtest.Database(t)
+	s := newSchoolIn(t, pool, rand.New(rand.NewPCG(19, 20)), time.Now(), 20, 50)
+	keep(t, newKeeper(pool))
+	exec(t, pool, `alter table auth.users disable trigger user`)
+	exec(t, pool, `update ops.activity_round set accounts = null`)
+	store := activity.NewStore(postgres.NewReader(pool))
+	q, err := activity.ParseQuery(url.Values{"range": {"90d"}}, s.now, time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := store.Report(t.Context(), q, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `insert into auth.users (id, email, created_at) values (gen_random_uuid(), 'new@example.org', $1)`, s.now.Add(-time.Hour))
+	after, err := store.Report(t.Context(), q, s.now)
+	if err != nil || after.SignUps != before.SignUps+1 {
+		t.Errorf("%d sign-ups and then %d, %v", before.SignUps, after.SignUps, err)
+	}
+	keep(t, newKeeper(pool)) // goes on without them
+}
+
 // Writers whose transactions end late, and two keepers, at the moment at which what
 // they write becomes old enough to be counted.
 func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 	pool := pgtest.Database(t)
 	r := rand.New(rand.NewPCG(13, 14))
 	s := newSchoolIn(t, pool, r, time.Now(), 20, 200)
+	lead := s.leadOf(t, s.teams[:1])
 	keep(t, newKeeper(pool))
 	const fresh = 700 * time.Millisecond
 	setFresh(t, pool, fresh)
@@ -231,7 +281,7 @@ func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 	store := activity.NewStore(postgres.NewReader(pool))
 	looks := 0
 	for ; time.Now().Before(stop) && !t.Failed(); looks++ {
-		s.compare(t, r, pool, store)
+		s.compare(t, r, pool, store, lead)
 	}
 	all.Wait()
 	if n := one[int](t, pool, `select count(*) from ops.activity_periods where ends_at > $1`, s.now); n == 0 || looks < 3 {
@@ -240,7 +290,7 @@ func TestCountedIsExactWhileOthersWrite(t *testing.T) {
 }
 
 // compare reads what is counted, and the rows, of one moment.
-func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *activity.Store) {
+func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *activity.Store, lead uuid.UUID) {
 	t.Helper()
 	tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
@@ -266,6 +316,9 @@ func (s school) compare(t *testing.T, r *rand.Rand, pool *pgxpool.Pool, store *a
 		return
 	}
 	sameReports(t, rows, counted)
+	if q.TeamIDs != nil {
+		s.sameForTheLead(t, here, lead, q)
+	}
 }
 
 // write does one thing to the rows of this moment, or of long ago.
@@ -275,7 +328,13 @@ func (s school) write(t *testing.T, r *rand.Rand, tx pgx.Tx) {
 	if r.IntN(4) == 0 {
 		at = s.now.AddDate(0, 0, -r.IntN(100))
 	}
-	switch r.IntN(6) {
+	switch r.IntN(9) {
+	case 6:
+		exec(t, tx, `insert into auth.users (id, email, created_at) values ($1, $2, $3)`, uuid.New(), uuid.NewString()+"@example.org", at)
+	case 7:
+		exec(t, tx, `insert into public.user_api_keys (user_id, provider, ciphertext, fingerprint, last_four, created_at) values ($1, 'xai', 'x', $2, 'abcd', $3)`, learner, uuid.NewString(), at)
+	case 8:
+		exec(t, tx, `insert into public.team_members (team_id, user_id) values ($1, $2) on conflict do nothing`, s.teams[r.IntN(3)], learner)
 	case 0:
 		exec(t, tx, `insert into public.template_events (template_id, user_id, event, created_at) values ($1, $2, 'used', $3)`, s.templates[r.IntN(3)], learner, at)
 	case 1:

@@ -14,6 +14,7 @@ import (
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 // Learner is one learner, and what they did so far.
@@ -93,9 +94,10 @@ func ParsePlace(text string) (Place, error) {
 }
 
 // Learner returns a learner. teamIDs are the teams whose members, and runs, may be
-// seen; nil: all. fault.NotFound: there is none who may be seen; fault.Unavailable:
-// the database is away or too busy.
-func (s *Store) Learner(ctx context.Context, id uuid.UUID, teamIDs []uuid.UUID, now time.Time) (Learner, error) {
+// seen; nil: all. In days of zone some of it may have been summed, which changes no
+// figure. fault.NotFound: there is none who may be seen; fault.Unavailable: the database
+// is away or too busy.
+func (s *Store) Learner(ctx context.Context, id uuid.UUID, teamIDs []uuid.UUID, now time.Time, zone *time.Location) (Learner, error) {
 	l := Learner{ID: id}
 	err := s.reader.Read(ctx, func(tx pgx.Tx) error {
 		if err := l.readTeams(ctx, tx, teamIDs); err != nil {
@@ -107,7 +109,19 @@ func (s *Store) Learner(ctx context.Context, id uuid.UUID, teamIDs []uuid.UUID, 
 		if err := l.readKeys(ctx, tx); err != nil {
 			return err
 		}
-		return l.readDeeds(ctx, tx, teamIDs)
+		if err := l.readDeeds(ctx, tx, teamIDs); err != nil {
+			return err
+		}
+		begin, end := time.Unix(0, 0), endOfTime()
+		plan := rollup.Rows(begin, end)
+		if s.reader.Learner() == nil && teamIDs == nil {
+			sums, err := rollup.Read(ctx, tx, zone, begin, end)
+			if err != nil {
+				return err
+			}
+			plan = sums.Plan(rollup.Learner, []time.Time{begin, end})
+		}
+		return l.readSpent(ctx, tx, teamIDs, plan)
 	})
 	if err == nil {
 		err = s.all.Read(ctx, func(tx pgx.Tx) error { return l.readAccount(ctx, tx, now, s.reader.Learner() == nil) })
@@ -145,34 +159,55 @@ func (l *Learner) readKeys(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// ranForThem limits a learner's runs and attempts to the teams $2. It is written so that
+// no index answers it: a learner's rows are few and a team's are many, but beside what
+// row-level security asks for the planner would take those of the team.
+const ranForThem = `($2::uuid[] is null or (team_id = any ($2)) is true)`
+
 func (l *Learner) readDeeds(ctx context.Context, tx pgx.Tx, teamIDs []uuid.UUID) error {
 	err := tx.QueryRow(ctx, `
 		select count(*), max(created_at)
 		from public.prompt_runs
-		where user_id = $1 and ($2::uuid[] is null or team_id = any ($2))`, l.ID, teamIDs).Scan(&l.Runs, &l.LastRunAt)
+		where user_id = $1 and `+ranForThem, l.ID, teamIDs).Scan(&l.Runs, &l.LastRunAt)
 	if err != nil {
 		return err
 	}
+	return tx.QueryRow(ctx, `
+		select count(*), count(completed_at) from public.user_progress where user_id = $1`, l.ID).Scan(&l.Started, &l.Completed)
+}
+
+// readSpent adds up attempts by whose key paid: sums where they hold, which are of all
+// teams, and the rows of the rest.
+func (l *Learner) readSpent(ctx context.Context, tx pgx.Tx, teamIDs []uuid.UUID, plan rollup.Plan) error {
+	parts, args := []string{}, []any{l.ID, teamIDs}
+	if len(plan.Periods) > 0 { // else they may be closed to the reader
+		args = append(args, plan.Periods)
+		parts = append(parts, `
+		  select key_source, cost, unpriced from ops.usage_sums
+		  where period_id = any ($3) and kind = 'learner' and subject_id = $1 and key_source <> '*' `)
+	}
+	for i := range plan.From {
+		args = append(args, plan.From[i], plan.To[i])
+		parts = append(parts, fmt.Sprintf(`
+		  select coalesce(key_source, ''), coalesce(cost_usd, 0), (cost_usd is null and status <> 'running')::int from public.prompt_attempts
+		  where user_id = $1 and created_at >= $%d and created_at < $%d and `, len(args)-1, len(args))+ranForThem)
+	}
 	rows, err := tx.Query(ctx, `
-		select coalesce(key_source, '') as source, coalesce(sum(cost_usd), 0) as cost, count(*) filter (where cost_usd is null and status <> 'running') as unpriced
-		from public.prompt_attempts
-		where user_id = $1 and ($2::uuid[] is null or team_id = any ($2))
-		group by 1`, l.ID, teamIDs)
+		select source, sum(cost) as cost, sum(unpriced)::bigint as unpriced
+		from (`+strings.Join(parts, ` union all `)+`) spent (source, cost, unpriced)
+		group by source`, args...)
 	if err != nil {
 		return err
 	}
 	var source string
 	var cost price.USD
 	var unpriced int64
-	if _, err = pgx.ForEachRow(rows, []any{&source, &cost, &unpriced}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&source, &cost, &unpriced}, func() error {
 		spent := map[string]*Spent{"user": &l.Own, "fallback": &l.Fallback, "": &l.Other}[source]
 		spent.Cost, spent.Unpriced = cost, unpriced
 		return nil
-	}); err != nil {
-		return err
-	}
-	return tx.QueryRow(ctx, `
-		select count(*), count(completed_at) from public.user_progress where user_id = $1`, l.ID).Scan(&l.Started, &l.Completed)
+	})
+	return err
 }
 
 // readAccount reads what no policy lets anybody but us see. What tells keys apart
@@ -207,7 +242,7 @@ func (s *Store) Timeline(ctx context.Context, id uuid.UUID, teamIDs []uuid.UUID,
 			select at, kind, ref, what, detail from (
 			  (select created_at as at, 'run' as kind, id::text as ref, array_to_string(models, ', ') as what, status as detail
 			   from public.prompt_runs
-			   where user_id = $1 and ($2::uuid[] is null or team_id = any ($2)) and created_at <= $3 and (created_at, 'run', id::text) < ($3, $4, $5)
+			   where user_id = $1 and `+ranForThem+` and created_at <= $3 and (created_at, 'run', id::text) < ($3, $4, $5)
 			   order by created_at desc, id desc limit $6)
 			  union all
 			  (select e.created_at, 'template', e.id::text, coalesce(t.title, ''), e.event

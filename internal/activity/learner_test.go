@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,22 +17,66 @@ import (
 	"github.com/promptcademy/promptops/internal/activity"
 	"github.com/promptcademy/promptops/internal/fault"
 	"github.com/promptcademy/promptops/internal/postgres"
+	"github.com/promptcademy/promptops/internal/postgres/pgtest"
 	"github.com/promptcademy/promptops/internal/price"
+	"github.com/promptcademy/promptops/internal/rollup"
 )
 
 func TestLearnerEqualsTheRows(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 8))
 	s := newSchool(t, r, 12, 400)
-	// Attempts on all kinds of keys, with and without a price.
+	s.addAttempts(t)
+	s.checkLearners(t, activity.NewStore(postgres.NewReader(s.db)), r)
+}
+
+// What attempts cost is what the rows say, also where it is read from sums, and after
+// every change before these are made anew.
+func TestLearnerFromSums(t *testing.T) {
+	pool := pgtest.Database(t)
+	r := rand.New(rand.NewPCG(7, 9))
+	s := newSchoolIn(t, pool, r, time.Now(), 8, 400)
+	s.addAttempts(t)
+	store, roller := activity.NewStore(postgres.NewReader(pool)), rollup.NewRoller(pool, time.UTC, slog.New(slog.DiscardHandler))
+	for _, change := range []string{
+		`select`,
+		`update public.prompt_attempts set cost_usd = 0.000000000007, status = 'ok' where cost_usd is null and created_at < now() - interval '20 days'`,
+		`delete from public.prompt_attempts where ordinal = 1 and created_at < now() - interval '40 days'`,
+	} {
+		exec(t, pool, change)
+		s.checkLearners(t, store, r)
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			if done, err := roller.RunOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			} else if done {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("there is always more to sum")
+			}
+		}
+		s.checkLearners(t, store, r)
+	}
+	if n := one[int](t, pool, `select count(*) from ops.usage_sums where kind = 'learner'`); n == 0 {
+		t.Error("there were no sums")
+	}
+}
+
+// addAttempts adds some on all kinds of keys, with and without a price.
+func (s school) addAttempts(t *testing.T) {
+	t.Helper()
 	exec(t, s.db, `
 		insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, user_key_id, fallback_key_id, cost_usd)
 		select id, n, created_at, user_id, team_id, 'a', 'a/b', 'ok', (array['user', 'fallback', null])[1 + (random() * 2)::int], id, id, case when random() < 0.8 then (random() * 1e6)::int / 1e9 end
 		from public.prompt_runs cross join generate_series(1, 2) n where status <> 'running'`)
 	exec(t, s.db, `update public.user_api_keys set status = 'invalid', status_at = created_at + interval '1 day' where fingerprint = '1'`)
-	store := activity.NewStore(postgres.NewReader(s.db))
+}
+
+// checkLearners compares everybody's page with the rows.
+func (s school) checkLearners(t *testing.T, store *activity.Store, r *rand.Rand) {
+	t.Helper()
 	for _, id := range s.learners {
 		for _, teams := range [][]uuid.UUID{nil, s.teams[:2]} {
-			got, err := store.Learner(t.Context(), id, teams, now)
+			got, err := store.Learner(t.Context(), id, teams, s.now, time.UTC)
 			members := one[int](t, s.db, `select count(*) from team_members where user_id = $1 and ($2::uuid[] is null or team_id = any ($2))`, id, teams)
 			if teams != nil && members == 0 {
 				if fault.KindOf(err) != fault.NotFound {
@@ -113,7 +158,7 @@ func TestLearnerAsALead(t *testing.T) {
 	exec(t, s.db, `insert into public.team_members (team_id, user_id, role) values ($1, $3, 'lead'), ($1, $4, 'member'), ($2, $3, 'member'), ($2, $5, 'lead')`, s.teams[0], s.teams[1], lead, member, stranger)
 	exec(t, s.db, `insert into public.user_api_keys (user_id, provider, label, ciphertext, fingerprint, last_four) values ($1, 'xai', 'private label', 'x', 'y', '9f2a')`, member)
 	store := activity.NewStore(postgres.NewReader(s.db)).As(lead)
-	got, err := store.Learner(t.Context(), member, s.teams[:1], now)
+	got, err := store.Learner(t.Context(), member, s.teams[:1], now, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +169,18 @@ func TestLearnerAsALead(t *testing.T) {
 		t.Errorf("%d runs, want %d", got.Runs, own)
 	}
 	for who, ask := range map[string]func() (activity.Learner, error){
-		"a stranger":                func() (activity.Learner, error) { return store.Learner(t.Context(), stranger, s.teams[:1], now) },
-		"nobody":                    func() (activity.Learner, error) { return store.Learner(t.Context(), uuid.New(), s.teams[:1], now) },
-		"a learner of another team": func() (activity.Learner, error) { return store.Learner(t.Context(), s.learners[5], s.teams[:1], now) },
-		"a team that is not theirs": func() (activity.Learner, error) { return store.Learner(t.Context(), stranger, s.teams[2:], now) },
+		"a stranger": func() (activity.Learner, error) {
+			return store.Learner(t.Context(), stranger, s.teams[:1], now, time.UTC)
+		},
+		"nobody": func() (activity.Learner, error) {
+			return store.Learner(t.Context(), uuid.New(), s.teams[:1], now, time.UTC)
+		},
+		"a learner of another team": func() (activity.Learner, error) {
+			return store.Learner(t.Context(), s.learners[5], s.teams[:1], now, time.UTC)
+		},
+		"a team that is not theirs": func() (activity.Learner, error) {
+			return store.Learner(t.Context(), stranger, s.teams[2:], now, time.UTC)
+		},
 	} {
 		if _, err := ask(); fault.KindOf(err) != fault.NotFound || err == nil {
 			t.Errorf("%s: %v", who, err)

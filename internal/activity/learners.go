@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,13 +56,21 @@ type learners struct {
 
 // find returns what is known of a learner; nil: nothing.
 func (l *learners) find(id uuid.UUID) *learnerFacts {
-	if at, known := l.index[id]; known {
-		return &l.all[at]
-	}
-	if at, known := l.others[id]; known {
+	if at := l.place(id); at >= 0 {
 		return &l.all[at]
 	}
 	return nil
+}
+
+// place is where a learner is in all; -1: nothing is known.
+func (l *learners) place(id uuid.UUID) int {
+	if at, known := l.index[id]; known {
+		return at
+	}
+	if at, known := l.others[id]; known {
+		return at
+	}
+	return -1
 }
 
 // of is find that makes place for a new learner. What it returns is good until it is
@@ -94,7 +103,7 @@ func (l *learners) open(p page) {
 // trusted, because something of theirs has just changed, is looked up.
 func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 	var doubtful []uuid.UUID
-	if err := c.ledger.open(ctx, tx, c.plan.zone, func(b *book) {
+	if err := c.open(ctx, tx, func(b *book) {
 		if c.members == nil {
 			c.learners.open(b.learners)
 			for i := range b.learners.entries {
@@ -124,6 +133,18 @@ func (c *count) readCounted(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	return c.lookUp(ctx, tx, doubtful)
+}
+
+// open calls fn with what was counted of learners, or of those whom a lead may see.
+func (c *count) open(ctx context.Context, tx pgx.Tx, fn func(*book)) error {
+	if c.lead == nil {
+		return c.ledger.open(ctx, tx, &c.plan, fn)
+	}
+	b, err := readLed(ctx, tx, c.plan.zone, c.q.TeamIDs, c.members)
+	if err == nil {
+		fn(b)
+	}
+	return err
 }
 
 // take adds what was counted of a learner; sure says whether the times are right.
@@ -200,10 +221,10 @@ func (c *count) lookUp(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) error {
 		from unnest($1::uuid[]) as asked (id)
 		left join lateral (
 		  select min(created_at) as at from public.prompt_runs
-		  where user_id = asked.id and created_at >= $2 and created_at < $3 and ($4::uuid[] is null or team_id = any ($4))) first on true
+		  where user_id = asked.id and created_at >= $2 and created_at < $3 and ($4::uuid[] is null or (team_id = any ($4)) is true)) first on true
 		left join lateral (
 		  select created_at, id, status in ('error', 'interrupted') as failed from public.prompt_runs
-		  where user_id = asked.id and ($4::uuid[] is null or team_id = any ($4))
+		  where user_id = asked.id and ($4::uuid[] is null or (team_id = any ($4)) is true)
 		  order by created_at desc, id desc limit 1) last on true
 		left join lateral (
 		  select min(completed_at) as at from public.user_progress
@@ -238,8 +259,8 @@ func orZero(at *time.Time) time.Time {
 func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 	q, p, r := c.q, c.plan, c.report
 	before, _ := q.Before()
-	fromIDs, toIDs := p.runIDs()
 	n := int32(len(p.starts) - 1)
+	did, args := c.uncounted(pgtype.Bits{Bytes: make([]byte, (n+7)/8), Len: n, Valid: true}, p.starts, q.From, q.To, before)
 	rows, err := tx.Query(ctx, `
 		select user_id, team_id, ran,
 		       bit_or(set_bit($1::"bit", width_bucket(at, $2::timestamptz[]) - 1, 1)) filter (where at < $4) as days,
@@ -255,25 +276,9 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		       max(at) filter (where ran) as last_at,
 		       coalesce(max(id::text || failed::int) filter (where ran), '') as last,
 		       count(*) filter (where finished and at >= $3 and at < $4) as completed
-		from unnest($6::timestamptz[], $7::timestamptz[], $8::uuid[], $9::uuid[]) as span (since, upto, since_id, upto_id), lateral (
-		  select user_id, team_id, created_at as at, true as ran, false as finished, total_cost_usd as cost, unpriced, id, status in ('error', 'interrupted') as failed
-		  from public.prompt_runs
-		  where user_id is not null and created_at >= since and created_at < upto and id >= since_id and id < upto_id and ($10::uuid[] is null or team_id = any ($10))
-		  union all
-		  select user_id, null, started_at, false, false, null, null, null, null
-		  from public.user_progress
-		  where started_at >= since and started_at < upto and started_at < $4 and ($11::uuid[] is null or user_id = any ($11))
-		  union all
-		  select user_id, null, completed_at, false, true, null, null, null, null
-		  from public.user_progress
-		  where completed_at >= since and completed_at < upto and completed_at < $4 and ($11::uuid[] is null or user_id = any ($11))
-		  union all
-		  select user_id, null, created_at, false, false, null, null, null, null
-		  from public.template_events
-		  where user_id is not null and created_at >= since and created_at < upto and created_at < $4 and ($11::uuid[] is null or user_id = any ($11))
-		) did
+		from `+did+`
 		group by user_id, team_id, ran`,
-		pgtype.Bits{Bytes: make([]byte, (n+7)/8), Len: n, Valid: true}, p.starts, q.From, q.To, before, p.from, p.to, fromIDs, toIDs, q.TeamIDs, c.members)
+		args...)
 	if err != nil {
 		return err
 	}
@@ -315,6 +320,51 @@ func (c *count) readRows(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return nil
+}
+
+// uncounted is the SQL of everything that was done in the spans of the plan, and the
+// arguments for it behind some others, of which the fourth is when the period ends.
+func (c *count) uncounted(args ...any) (string, []any) {
+	runs, learners := "true", "true"
+	if c.members != nil {
+		args = append(args, c.q.TeamIDs, c.members)
+		runs, learners = `team_id = any ($6)`, c.ofMembers("$7")
+		if c.lead != nil { // row-level security looks for the teams led, as for their members
+			runs = `(team_id = any ($6)) is true`
+		}
+	}
+	did := `
+		  select user_id, team_id, created_at as at, true as ran, false as finished, total_cost_usd as cost, unpriced, id, status in ('error', 'interrupted') as failed
+		  from public.prompt_runs
+		  where user_id is not null and created_at >= {since} and created_at < {upto} and id >= {first} and id < {last} and ` + runs + `
+		  union all
+		  select user_id, null, started_at, false, false, null, null, null, null
+		  from public.user_progress
+		  where started_at >= {since} and started_at < {upto} and started_at < $4 and ` + learners + `
+		  union all
+		  select user_id, null, completed_at, false, true, null, null, null, null
+		  from public.user_progress
+		  where completed_at >= {since} and completed_at < {upto} and completed_at < $4 and ` + learners + `
+		  union all
+		  select user_id, null, created_at, false, false, null, null, null, null
+		  from public.template_events
+		  where user_id is not null and created_at >= {since} and created_at < {upto} and created_at < $4 and ` + learners
+	ids, untilIDs := c.plan.runIDs()
+	if len(c.plan.from) > mostStretches {
+		n := len(args)
+		named := strings.NewReplacer("{since}", "since", "{upto}", "upto", "{first}", "first_id", "{last}", "last_id")
+		return fmt.Sprintf(`unnest($%d::timestamptz[], $%d::timestamptz[], $%d::uuid[], $%d::uuid[]) as span (since, upto, first_id, last_id), lateral (`, n+1, n+2, n+3, n+4) +
+			named.Replace(did) + `) did`, append(args, c.plan.from, c.plan.to, ids, untilIDs)
+	}
+	// One by one, so that the planner knows how short they are, and in which months.
+	var parts []string
+	for i := range c.plan.from {
+		n := len(args)
+		args = append(args, c.plan.from[i], c.plan.to[i], ids[i], untilIDs[i])
+		place := func(k int) string { return fmt.Sprintf("$%d", n+k) }
+		parts = append(parts, strings.NewReplacer("{since}", place(1), "{upto}", place(2), "{first}", place(3), "{last}", place(4)).Replace(did))
+	}
+	return `(` + strings.Join(parts, ` union all `) + `) did`, args
 }
 
 // cutLast reads a run's id and whether it failed.

@@ -74,14 +74,10 @@ func (p *page) write(entries []entry) {
 	}
 }
 
-// open calls fn with the book of a zone as it is in the transaction's snapshot.
-// Until fn returns, nobody else can use the ledger.
-func (l *ledger) open(ctx context.Context, tx pgx.Tx, zone string, fn func(*book)) error {
-	var epoch uuid.UUID
-	var round int64
-	if err := tx.QueryRow(ctx, `select epoch, round from ops.activity_round`).Scan(&epoch, &round); err != nil {
-		return err
-	}
+// open calls fn with the book of a zone as it is in the transaction's snapshot, of
+// which plan knows the round. Until fn returns, nobody else can use the ledger.
+func (l *ledger) open(ctx context.Context, tx pgx.Tx, plan *plan, fn func(*book)) error {
+	zone, epoch, round := plan.zone, plan.epoch, plan.round
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.zones[zone]
@@ -108,8 +104,7 @@ func (l *ledger) open(ctx context.Context, tx pgx.Tx, zone string, fn func(*book
 
 // read reads what has changed since the book's round.
 func (b *book) read(ctx context.Context, tx pgx.Tx, zone string) error {
-	const columns = `days, first_run_at, last_run_at, last_run_id, coalesce(last_run_failed, false)`
-	rows, err := tx.Query(ctx, `select learner_id, `+columns+`, learned, first_completed_at, completed_days from ops.active_learners where zone = $1 and round > $2`, zone, b.round)
+	rows, err := tx.Query(ctx, `select learner_id, `+ranOn+`, learned, first_completed_at, completed_days from ops.active_learners where zone = $1 and round > $2`, zone, b.round)
 	if err != nil {
 		return err
 	}
@@ -122,7 +117,14 @@ func (b *book) read(ctx context.Context, tx pgx.Tx, zone string) error {
 		return err
 	}
 	b.learners.write(learners)
-	rows, err = tx.Query(ctx, `select learner_id, `+columns+`, team_id from ops.active_members where zone = $1 and round > $2`, zone, b.round)
+	return b.readMembers(ctx, tx, `ops.active_members where zone = $1 and round > $2`, zone, b.round)
+}
+
+const ranOn = `days, first_run_at, last_run_at, last_run_id, coalesce(last_run_failed, false)`
+
+// readMembers reads what was run for teams.
+func (b *book) readMembers(ctx context.Context, tx pgx.Tx, of string, args ...any) error {
+	rows, err := tx.Query(ctx, `select learner_id, `+ranOn+`, team_id from `+of, args...)
 	if err != nil {
 		return err
 	}
@@ -140,6 +142,26 @@ func (b *book) read(ctx context.Context, tx pgx.Tx, zone string) error {
 		b.members[team].write(entries)
 	}
 	return nil
+}
+
+// readLed reads what a book has of the teams that somebody leads: what row-level security
+// lets them see, and no ledger remembers for others.
+func readLed(ctx context.Context, tx pgx.Tx, zone string, teams, members []uuid.UUID) (*book, error) {
+	b := &book{members: map[uuid.UUID]*page{}}
+	rows, err := tx.Query(ctx, `
+		select learner_id, learned, first_completed_at, completed_days
+		from public.led_active_learners where zone = $1 and learner_id in (select unnest($2::uuid[]))`, zone, members)
+	if err != nil {
+		return nil, err
+	}
+	var learners []entry
+	if err := eachRaw(rows, func(row raw) {
+		learners = append(learners, entry{id: row.uuid(0), learned: wordsOf(row.bits(1)), firstLesson: row.time(2), completed: row.shorts(3)})
+	}); err != nil {
+		return nil, err
+	}
+	b.learners.write(learners)
+	return b, b.readMembers(ctx, tx, `public.led_active_members where zone = $1 and team_id = any ($2)`, zone, teams)
 }
 
 // entry reads the first six columns, which both tables have.

@@ -16,13 +16,25 @@ import (
 // it was made.
 type plan struct {
 	zone     string
-	first    period.Day     // of the days that are looked at
-	starts   []time.Time    // of those days, and the end of the last one
-	counted  daySet         // the days that are taken from what is counted, at least their beginning
-	sums     [3][]time.Time // the months, weeks and days of the period whose sums are taken
-	every    []time.Time    // days of the period and of the one before it that are counted
-	from, to []time.Time    // rows to read; the last ones have no end
-	marked   []time.Time    // quarters of an hour in which something has just changed
+	epoch    uuid.UUID   // of what is counted
+	round    int64       // until which it is
+	accounts string      // names what is visible of accounts; "": nothing may be remembered of it
+	first    period.Day  // of the days that are looked at
+	starts   []time.Time // of those days, and the end of the last one
+	counted  daySet      // the days that are taken from what is counted, at least their beginning
+	sums     []part      // the months, weeks and days of the period whose sums are taken
+	every    []part      // days of the period and of the one before it that are counted
+	from, to []time.Time // rows to read; the last ones have no end
+	marked   []time.Time // quarters of an hour in which something has just changed
+}
+
+// part is a period that is counted: a month, a week, or a day, of which today is counted
+// until its end only.
+type part struct {
+	Whole            string
+	StartsAt, EndsAt time.Time
+	Round            int64
+	going            bool // it is a day that is not over
 }
 
 // endOfTime is later than everything.
@@ -41,6 +53,13 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 	if numberOf(p.first) < 0 {
 		return p, nil
 	}
+	// Whoever reads in a transaction that writes sees more than marks tell.
+	if err := tx.QueryRow(ctx, `
+		select epoch, round, case when accounts is null or pg_current_xact_id_if_assigned() is not null then '' else
+		  concat_ws(' ', epoch, accounts, (select string_agg(xid::text, ' ' order by xid) from ops.account_marks)) end
+		from ops.activity_round`).Scan(&p.epoch, &p.round, &p.accounts); err != nil {
+		return plan{}, err
+	}
 	rows, err := tx.Query(ctx, `select distinct slot from ops.activity_marks order by slot`)
 	if err != nil {
 		return plan{}, err
@@ -49,47 +68,45 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 		return plan{}, err
 	}
 	rows, err = tx.Query(ctx, `
-		select whole, starts_at, ends_at from ops.activity_periods
+		select whole, starts_at, ends_at, round from ops.activity_periods
 		where zone = $1 and starts_at >= $2
 		order by starts_at`, p.zone, p.starts[0])
 	if err != nil {
 		return plan{}, err
 	}
-	type row struct {
-		Whole            string
-		StartsAt, EndsAt time.Time
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[part])
 	if err != nil {
 		return plan{}, err
 	}
-	counted := map[int64]time.Time{} // until when, by the day's beginning
-	whole := map[string]map[int64]bool{"month": {}, "week": {}}
+	counted := map[string]map[int64]part{"day": {}, "month": {}, "week": {}} // by their beginning
 	before, _ := q.Before()
 	for _, f := range found {
 		switch {
 		case p.isMarked(f.StartsAt, f.EndsAt):
 		case f.Whole == "day":
-			counted[f.StartsAt.Unix()] = f.EndsAt
+			f.going = f.EndsAt.Before(period.DayOf(f.StartsAt, q.Zone).Plus(1).Start(q.Zone))
+			counted["day"][f.StartsAt.Unix()] = f
 			if !f.StartsAt.Before(before) && f.StartsAt.Before(q.To) {
-				p.every = append(p.every, f.StartsAt)
+				p.every = append(p.every, f)
 			}
 		case !f.StartsAt.Before(q.From) && !f.EndsAt.After(q.To):
-			whole[f.Whole][f.StartsAt.Unix()] = true
+			counted[f.Whole][f.StartsAt.Unix()] = f
 		}
 	}
 	// A month rather than its weeks and days, and a week that is in no month rather
 	// than its days.
 	for day := q.FirstDay(); day.Until(q.LastDay()) >= 0; {
-		start := day.Start(q.Zone)
+		start := day.Start(q.Zone).Unix()
+		month, isMonth := counted["month"][start]
+		week, isWeek := counted["week"][start]
 		switch {
-		case day == monthOf(day) && whole["month"][start.Unix()]:
-			p.sums[0], day = append(p.sums[0], start), monthOf(day.Plus(31))
-		case day == day.Monday() && whole["week"][start.Unix()] && !crossesMonth(day, whole["month"], q.Zone):
-			p.sums[1], day = append(p.sums[1], start), day.Plus(weekDays)
+		case isMonth:
+			p.sums, day = append(p.sums, month), monthOf(day.Plus(31))
+		case isWeek && !crossesMonth(day, counted["month"], q.Zone):
+			p.sums, day = append(p.sums, week), day.Plus(weekDays)
 		default:
-			if _, ok := counted[start.Unix()]; ok {
-				p.sums[2] = append(p.sums[2], start)
+			if one, ok := counted["day"][start]; ok {
+				p.sums = append(p.sums, one)
 			}
 			day = day.Plus(1)
 		}
@@ -98,11 +115,11 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 	last := later(period.DayOf(now, q.Zone), q.LastDay())
 	for day := p.first; day.Until(last) >= 0; day = day.Plus(1) {
 		start, end := day.Start(q.Zone), day.Plus(1).Start(q.Zone)
-		if until, ok := counted[start.Unix()]; ok {
+		if one, ok := counted["day"][start.Unix()]; ok {
 			if i := p.first.Until(day); i < min(len(p.starts)-1, horizon) {
 				p.counted.add(i)
 			}
-			start = until
+			start = one.EndsAt
 		}
 		p.rows(start, end)
 	}
@@ -111,9 +128,10 @@ func newPlan(ctx context.Context, tx pgx.Tx, q Query, now time.Time) (plan, erro
 }
 
 // crossesMonth says whether one of the months begins within a week.
-func crossesMonth(monday period.Day, months map[int64]bool, zone *time.Location) bool {
+func crossesMonth(monday period.Day, months map[int64]part, zone *time.Location) bool {
 	month := monthOf(monday.Plus(weekDays - 1))
-	return monday.Until(month) > 0 && months[month.Start(zone).Unix()]
+	_, counted := months[month.Start(zone).Unix()]
+	return monday.Until(month) > 0 && counted
 }
 
 // isMarked says whether something has just changed in a span of time.

@@ -225,6 +225,7 @@ type signUp struct {
 	ID        uuid.UUID
 	CreatedAt time.Time
 	FirstKey  time.Time // zero: none
+	did       int       // place of what is known of them; -1: nothing
 }
 
 func daysOf(q Query) []Day {
@@ -353,10 +354,10 @@ func (c *count) countCohorts(now time.Time) {
 		}
 		cohort := &cohorts[at/weekDays]
 		cohort.Size++
-		l := c.learners.find(s.ID)
-		if l == nil {
+		if s.did < 0 {
 			continue
 		}
+		l := &c.learners.all[s.did]
 		for week := range cohort.Active {
 			monday := base + (at/weekDays+week)*weekDays
 			if l.days.any(monday, monday+weekDays-1) {
@@ -376,7 +377,8 @@ func (c *count) countFunnel() {
 			continue
 		}
 		reached := [4]time.Time{s.CreatedAt, s.FirstKey}
-		if l := c.learners.find(s.ID); l != nil {
+		if s.did >= 0 {
+			l := &c.learners.all[s.did]
 			reached[2], reached[3] = l.firstRun, l.firstLesson
 		}
 		for i, at := range reached {

@@ -18,15 +18,24 @@ import (
 type Store struct {
 	reader postgres.Reader
 	all    postgres.Reader // of accounts, by ids that the other one found: no policy lets a learner see them
-	ledger *ledger
+	known
+}
+
+// known is what is remembered between reports.
+type known struct {
+	ledger   *ledger
+	memory   *memory
+	accounts *accounts
 }
 
 // NewStore returns a Store that reads with reader.
-func NewStore(reader postgres.Reader) *Store { return &Store{reader, reader, &ledger{}} }
+func NewStore(reader postgres.Reader) *Store {
+	return &Store{reader, reader, known{&ledger{}, newMemory(), &accounts{}}}
+}
 
 // As returns a Store that sees what row-level security lets the learner see.
 func (s *Store) As(learnerID uuid.UUID) *Store {
-	return &Store{s.reader.As(learnerID), s.all, s.ledger}
+	return &Store{s.reader.As(learnerID), s.all, s.known}
 }
 
 // mostQuiet and mostTemplates are how many of them a Report lists.
@@ -38,7 +47,7 @@ const (
 // Report counts what a query asks for, as of now. fault.Unavailable: there is too
 // much to count in time, or the database is away.
 func (s *Store) Report(ctx context.Context, q Query, now time.Time) (Report, error) {
-	r, err := s.report(ctx, q, now, s.reader.Learner() == nil) // what is counted is closed to learners
+	r, err := s.report(ctx, q, now, true)
 	if postgres.TookTooLong(err) {
 		return Report{}, fault.New(fault.Unavailable, "These days hold too much to count in %d seconds. Choose a shorter range, or a team.",
 			int(postgres.ReadTimeout.Seconds())).Because(err)
@@ -59,38 +68,51 @@ type count struct {
 	teams     map[uuid.UUID]*teamCount
 	lessons   map[uuid.UUID]*Lesson
 	templates map[uuid.UUID]*Template
-	ledger    *ledger
-	base      int // the period's first day among those that are looked at
-	report    *Report
+	known
+	lead   *uuid.UUID // as whom it is read; nil: an admin
+	base   int        // the period's first day among those that are looked at
+	report *Report
 }
 
 // report reads what is counted, or else rows only.
 func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool) (Report, error) {
 	c := count{
 		q: q, teams: map[uuid.UUID]*teamCount{}, lessons: map[uuid.UUID]*Lesson{}, templates: map[uuid.UUID]*Template{},
-		ledger: s.ledger, report: &Report{Days: daysOf(q)},
+		known: s.known, lead: s.reader.Learner(), plan: planRows(q), report: &Report{Days: daysOf(q)},
 	}
-	if s.reader.Learner() != nil && q.TeamIDs == nil {
+	if c.lead != nil && q.TeamIDs == nil {
 		c.q.TeamIDs = []uuid.UUID{} // nobody is a lead of everybody
 	}
-	err := s.reader.Read(ctx, func(tx pgx.Tx) (err error) {
+	c.base = c.plan.first.Until(q.FirstDay())
+	err := s.reader.ReadAfter(ctx, func(tx pgx.Tx) (err error) {
+		if counted { // when what was counted is nobody's secret
+			c.plan, err = newPlan(ctx, tx, q, now)
+		}
+		return err
+	}, func(tx pgx.Tx) (err error) {
 		if c.members, err = readMembers(ctx, tx, c.q); err != nil {
 			return err
 		}
-		c.plan = planRows(q)
-		if counted {
-			if c.plan, err = newPlan(ctx, tx, q, now); err != nil {
-				return err
-			}
+		led, err := c.leadsAll(ctx, tx)
+		if err != nil {
+			return err
 		}
-		c.base = c.plan.first.Until(q.FirstDay())
+		if !led {
+			c.plan = planRows(q)
+		}
 		return c.read(ctx, tx)
 	})
 	if err != nil {
 		return Report{}, err
 	}
 	err = s.all.Read(ctx, func(tx pgx.Tx) error {
-		if err := c.readSignUps(ctx, tx); err != nil {
+		if c.members != nil {
+			var err error
+			if c.signUps, err = readSignUps(ctx, tx, q.signedUpSince(), q.To, c.members); err != nil {
+				return err
+			}
+		}
+		if err := c.findSignUps(ctx, tx); err != nil {
 			return err
 		}
 		return c.nameQuiet(ctx, tx, now)
@@ -104,11 +126,15 @@ func (s *Store) report(ctx context.Context, q Query, now time.Time, counted bool
 
 // read reads everything but accounts.
 func (c *count) read(ctx context.Context, tx pgx.Tx) error {
-	reads := []func(context.Context, pgx.Tx) error{c.readRows, c.readLearningRows}
+	reads := []func(context.Context, pgx.Tx) error{c.readRows, c.readLearning}
 	if c.plan.counted != (daySet{}) {
-		reads = append(reads, c.readCounted, c.readDaySums, c.readSums)
+		reads = append(reads, c.readCounted, c.readSums)
 	}
-	for _, read := range append(reads, c.readMembers, c.nameTeams, c.nameLearning) {
+	people := c.readTeams
+	if c.members == nil {
+		people = c.readEverybody
+	}
+	for _, read := range append(reads, people, c.nameTeams, c.nameLearning) {
 		if err := read(ctx, tx); err != nil {
 			return err
 		}
@@ -121,7 +147,7 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 	if q.TeamIDs == nil {
 		return nil, nil
 	}
-	rows, err := tx.Query(ctx, `select distinct user_id from public.team_members where team_id = any ($1)`, q.TeamIDs)
+	rows, err := tx.Query(ctx, `select distinct user_id from public.team_members where team_id = any ($1) order by user_id`, q.TeamIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +156,21 @@ func readMembers(ctx context.Context, tx pgx.Tx, q Query) ([]uuid.UUID, error) {
 		members = []uuid.UUID{}
 	}
 	return members, err
+}
+
+// leadsAll says whether an admin asks, or somebody who leads all of the teams asked
+// for. Of other teams row-level security lets one see what is one's own, which is counted
+// together with that of others.
+func (c *count) leadsAll(ctx context.Context, tx pgx.Tx) (led bool, err error) {
+	if c.lead == nil {
+		return true, nil
+	}
+	err = tx.QueryRow(ctx, `
+		select not exists (
+		  select from unnest($2::uuid[]) as asked (id)
+		  where not exists (select from public.team_members m where m.team_id = asked.id and m.user_id = $1 and m.role = 'lead'))`,
+		c.lead, c.q.TeamIDs).Scan(&led)
+	return led, err
 }
 
 // teamCount is a Team that is being counted.
@@ -237,52 +278,6 @@ func (c *count) nameLearning(ctx context.Context, tx pgx.Tx) error {
 	}
 	sortLessons(c.report.Lessons, positions)
 	return nil
-}
-
-// readSignUps reads the accounts that were made in the period, in the one before it
-// and in the weeks of the cohorts, and when each first had a key that is still
-// there. Deleted and anonymous accounts do not count.
-func (c *count) readSignUps(ctx context.Context, tx pgx.Tx) error {
-	first, _ := c.q.cohorts()
-	since, _ := c.q.Before()
-	if start := first.Start(c.q.Zone); start.Before(since) {
-		since = start
-	}
-	rows, err := tx.Query(ctx, `
-		select user_id, created_at from public.user_api_keys
-		where created_at < $1 and ($2::uuid[] is null or user_id = any ($2))`, c.q.To, c.members)
-	if err != nil {
-		return err
-	}
-	keys := make(map[uuid.UUID]time.Time, len(c.learners.all))
-	if err := eachRaw(rows, func(row raw) {
-		id, at := row.uuid(0), row.time(1)
-		if known, ok := keys[id]; !ok || at.Before(known) {
-			keys[id] = at
-		}
-	}); err != nil {
-		return err
-	}
-	rows, err = tx.Query(ctx, `
-		select id, created_at from auth.users
-		where created_at >= $1 and created_at < $2 and deleted_at is null and not is_anonymous and ($3::uuid[] is null or id = any ($3))`,
-		since, c.q.To, c.members)
-	if err != nil {
-		return err
-	}
-	var unsure []uuid.UUID
-	if err := eachRaw(rows, func(row raw) {
-		s := signUp{ID: row.uuid(0), CreatedAt: row.time(1)}
-		s.FirstKey = keys[s.ID]
-		c.signUps = append(c.signUps, s)
-		// Who did something before the period and signed up in it is rare, but can be.
-		if l := c.learners.find(s.ID); l != nil && l.before && !s.CreatedAt.Before(c.q.From) {
-			unsure = append(unsure, s.ID)
-		}
-	}); err != nil || len(unsure) == 0 {
-		return err
-	}
-	return c.lookUp(ctx, tx, unsure)
 }
 
 // nameQuiet finds whose last run failed, in the period and long enough ago.

@@ -238,7 +238,7 @@ func TestWhatIsGoneWithAFunction(t *testing.T) {
 	for _, d := range result.Differences {
 		objects = append(objects, d.Object)
 	}
-	want := "[function ops.led_team_ids() policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_fallbacks_select on ops.team_fallbacks policy team_templates_delete on public.team_templates policy usage_sums_select on ops.usage_sums]"
+	want := "[function ops.led_team_ids() policy active_members_select on ops.active_members policy activity_sums_select on ops.activity_sums policy prompt_attempts_select on public.prompt_attempts policy prompt_runs_select on public.prompt_runs policy team_fallbacks_select on ops.team_fallbacks policy team_templates_delete on public.team_templates policy usage_sums_select on ops.usage_sums]"
 	if got := fmt.Sprint(objects); got != want {
 		t.Errorf("found %s", got)
 	}
@@ -258,7 +258,8 @@ func TestUnknownTablesAreLookedAtFirst(t *testing.T) {
 
 // Whoever does not let our triggers onto their table has not drifted.
 func TestAccountsOfSomebodyElse(t *testing.T) {
-	tx := changed(t, `drop trigger facts_changed on auth.users`, `drop trigger facts_changed_by_delete on auth.users`, `update ops.facts_version set complete = false`)
+	tx := changed(t, `drop trigger facts_changed on auth.users`, `drop trigger facts_changed_by_delete on auth.users`, `update ops.facts_version set complete = false`,
+		`drop trigger mark_accounts on auth.users`, `drop trigger mark_accounts_by_update on auth.users`)
 	if found := check(t, tx).Differences; len(found) > 0 {
 		t.Errorf("found %+v", found)
 	}

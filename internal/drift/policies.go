@@ -69,6 +69,21 @@ prompt_contents   insert  denied   denied   denied   denied   denied  denied
 prompt_contents   update  denied   denied   denied   denied   denied  denied
 prompt_contents   delete  denied   denied   denied   denied   denied  denied
 
+led_active_learners  select  empty    empty    allowed  empty    denied  empty
+led_active_learners  insert  denied   denied   denied   denied   denied  denied
+led_active_learners  update  denied   denied   denied   denied   denied  denied
+led_active_learners  delete  denied   denied   denied   denied   denied  denied
+
+led_active_members   select  empty    empty    allowed  empty    denied  empty
+led_active_members   insert  denied   denied   denied   denied   denied  denied
+led_active_members   update  denied   denied   denied   denied   denied  denied
+led_active_members   delete  denied   denied   denied   denied   denied  denied
+
+led_activity_sums    select  empty    empty    allowed  empty    denied  empty
+led_activity_sums    insert  denied   denied   denied   denied   denied  denied
+led_activity_sums    update  denied   denied   denied   denied   denied  denied
+led_activity_sums    delete  denied   denied   denied   denied   denied  denied
+
 team_fallbacks    select  empty    empty    allowed  empty    denied  empty
 team_fallbacks    insert  denied   denied   denied   denied   denied  denied
 team_fallbacks    update  denied   denied   denied   denied   denied  denied
@@ -106,6 +121,12 @@ var annsRows = map[string]struct{ where, insert, set string }{
 		`(run_id, ordinal, created_at, user_id, provider, model) values (gen_random_uuid(), 0, '{at}', '{ann}', 'openai', 'm')`, `cost_usd = 0`},
 	"prompt_contents": {`run_id = '{run}'`,
 		`(run_id, created_at, user_id, messages) values (gen_random_uuid(), '{at}', '{ann}', '[]')`, `messages = '[]'`},
+	"led_active_learners": {`learner_id = '{ann}' and zone = 'RLS test'`,
+		`(zone, learner_id, learned, completed_days) values ('RLS test', '{ann}', '1', '{}')`, `learned = '0'`},
+	"led_active_members": {`learner_id = '{ann}' and team_id = '{red}' and zone = 'RLS test'`,
+		`(zone, team_id, learner_id, days) values ('RLS test', '{red}', '{ann}', '1')`, `days = '0'`},
+	"led_activity_sums": {`team_id = '{red}' and zone = 'RLS test'`,
+		`(zone, whole, starts_at, team_id) values ('RLS test', 'day', '{at}', '{red}')`, `runs = 0`},
 	"team_fallbacks": {`user_id = '{ann}' and team_id = '{red}'`,
 		`(team_id, user_id, provider) values ('{red}', '{ann}', 'groq')`, `attempts = 0`},
 	"usage_sums": {`period_id = 0 and subject_id = '{red}'`,
@@ -133,4 +154,8 @@ const world = `
 	insert into ops.team_fallbacks (team_id, user_id, provider, attempts, cost_usd, unpriced) values ('{red}', '{ann}', 'openai', 1, 0, 0);
 	insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, runs, attempts, running, errors, cancelled,
 	  input, cached_input, cache_write, output, reasoning, unknown_usage, cost, unpriced)
-	values (0, 'team', '{red}', '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)`
+	values (0, 'team', '{red}', '', '', 'user', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+	insert into ops.activity_periods (zone, whole, starts_at, ends_at) values ('RLS test', 'day', '{at}', '{at}');
+	insert into ops.activity_sums (zone, whole, starts_at, kind, subject_id, runs) values ('RLS test', 'day', '{at}', 'team', '{red}', 1);
+	insert into ops.active_learners (zone, learner_id, days, learned, completed_days, round) values ('RLS test', '{ann}', '1', '1', '{}', 0);
+	insert into ops.active_members (zone, team_id, learner_id, days, round) values ('RLS test', '{red}', '{ann}', '1', 0)`

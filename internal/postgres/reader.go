@@ -51,6 +51,12 @@ func (r Reader) Learner() *uuid.UUID { return r.learner }
 // fault.Unavailable when the database is away or a statement took too long; the
 // latter also TookTooLong.
 func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return r.ReadAfter(ctx, func(pgx.Tx) error { return nil }, fn)
+}
+
+// ReadAfter is Read in which own runs first, with our own rights also where fn reads
+// as a learner: for what is nobody's, and has to be known at the same moment.
+func (r Reader) ReadAfter(ctx context.Context, own, fn func(tx pgx.Tx) error) error {
 	tx, remote, err := r.begin(ctx)
 	if err != nil {
 		return Fault(err)
@@ -68,6 +74,9 @@ func (r Reader) Read(ctx context.Context, fn func(tx pgx.Tx) error) error {
 		       set_config('max_parallel_workers_per_gather', '0', true),
 		       set_config('plan_cache_mode', 'force_custom_plan', true)`,
 		fmt.Sprint(ReadTimeout.Milliseconds()))
+	if err == nil {
+		err = own(tx)
+	}
 	if err == nil && r.learner != nil {
 		defer runsAs(tx, "authenticated")()
 		err = learnerSettings(*r.learner, ReadTimeout).apply(ctx, tx)
