@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/audit"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -33,18 +34,7 @@ func NewRecomputer(jobs *Jobs, log *slog.Logger) *Recomputer { return &Recompute
 
 // Run looks for jobs every two seconds until ctx is done.
 func (r *Recomputer) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookForJob)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if err := r.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				r.log.WarnContext(ctx, "costs_not_recomputed", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, r.log, "costs_not_recomputed", lookForJob, r.RunOnce)
 }
 
 // RunOnce does all that is to be done, unless another node is at it.
