@@ -69,7 +69,7 @@ func (s *site) pricesSet(who account.Operator) (done, going string) {
 		must(s.t, err)
 		sums, err := s.PriceJobs.Preview(ctx, span)
 		must(s.t, err)
-		id, err := s.PriceJobs.Start(ctx, span, price.Seen(entries), sums.Seen, by, now)
+		id, err := s.PriceJobs.Start(ctx, span, price.Seen(entries), &sums, by, now)
 		must(s.t, err)
 		return "/settings/prices/jobs/" + strconv.FormatInt(id, 10)
 	}
