@@ -465,7 +465,7 @@ func (q *query) rows(ctx context.Context, tx pgx.Tx) ([]listedRow, error) {
 
 func (q *query) count(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	// It is only said beside the list: rather not at all than late.
-	if _, err = tx.Exec(ctx, `set local statement_timeout = '150ms'`); err != nil {
+	if _, err = tx.Exec(ctx, `set local statement_timeout = '40ms'`); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `select count(*) from (`+q.sql+`) found`, q.args).Scan(&n)
