@@ -30,9 +30,6 @@ cross join lateral (
 ) a
 group by p.id, a.provider, a.model;
 
--- Few runs end like this, and of millions they are looked for one by one.
-create index prompt_runs_ended_early_idx on public.prompt_runs (status, id) where status in ('interrupted', 'cancelled');
-
 -- A preview is a job that changes nothing but itself.
 alter table ops.price_jobs
   add column preview          boolean not null default false,
@@ -51,7 +48,6 @@ drop index ops.price_jobs_running_key;
 create unique index price_jobs_running_key on ops.price_jobs (provider, model) where status = 'running';
 alter table ops.price_jobs
   drop column preview, drop column prices_seen, drop column promised_changed, drop column promised_old, drop column promised_new;
-drop index public.prompt_runs_ended_early_idx;
 drop index public.prompt_attempts_unpriced_idx;
 create index prompt_attempts_unpriced_idx on public.prompt_attempts (model, created_at) where cost_source = 'unpriced';
 drop table ops.usage_unpriced;

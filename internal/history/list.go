@@ -255,10 +255,14 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			select r.* from unnest(@teams::uuid[]) as team (id)
 			cross join lateral (select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + order + ` limit @limit) r
 			order by ` + order + ` limit @limit`, w.args}, nil
-	case f.ErrorClass != "": // few attempts have one, and those have an index
+	case f.leads() != "": // few attempts have one, and those have an index
 		w.from(at, edge, false, f)
-		w.add(oneAttempt)
-		w.add("a.error_class = @class and a.created_at >= @fromAt and a.created_at < @toAt", "fromAt", earliest(f.From), "toAt", latest(f.To))
+		if f.ErrorClass != "" {
+			w.add(oneAttempt)
+		} else {
+			w.attempts(f)
+		}
+		w.add("a.error_class = @leads and a.created_at >= @fromAt and a.created_at < @toAt", "leads", f.leads(), "fromAt", earliest(f.From), "toAt", latest(f.To))
 		if edge != uuid.Nil {
 			w.add("a.created_at between @pieceFrom and @pieceTo", spanOf(f, at, edge)...)
 		}

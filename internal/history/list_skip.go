@@ -11,14 +11,11 @@ import (
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
-// mostRunning is how many runs that go on are told apart. With more of them nothing is
-// left out.
-const mostRunning = 1000
-
 // stretches are the parts of a filter's days in which there can be runs that pass, in
 // the direction of a cursor. The sums of attempts tell of the others that there are
 // none: a run that ended has an attempt for each of its models, with its template, and
-// costs what they cost together. One that goes on has none yet.
+// costs what they cost together. One that goes on has none yet, but that takes half an
+// hour at most, and what is not over for an hour is in no sum.
 //
 // They are of all runs, also for whoever may see only some.
 func (s *Store) stretches(ctx context.Context, f Filter, at Cursor) ([]rollup.Span, error) {
@@ -39,31 +36,17 @@ func (s *Store) stretches(ctx context.Context, f Filter, at Cursor) ([]rollup.Sp
 	}
 	var spans []rollup.Span
 	err := s.all.Read(ctx, func(tx pgx.Tx) error {
-		running, err := runningIn(ctx, tx, from, to)
-		if err != nil || len(running) > mostRunning {
-			spans = whole
-			return err
-		}
-		// A zone without sums of its own has at least the quarters of a day.
 		known, err := rollup.Read(ctx, tx, f.Zone, from, to)
 		if err != nil {
 			return err
 		}
 		spans, err = known.Among(ctx, tx, sought, from, to)
-		if !f.ended() {
-			spans = withMoments(spans, running)
-		}
 		return err
 	})
 	if at.After == uuid.Nil {
 		slices.Reverse(spans)
 	}
 	return spans, err
-}
-
-// ended says that only attempts, or what is known of a run when it ends, can let it pass.
-func (f Filter) ended() bool {
-	return f.KeySource != "" || f.ErrorClass != "" || f.MinCost != nil || f.MinDuration > 0 || f.Status != "" && f.Status != "running"
 }
 
 // sought is what the sums have to say for there to be such a run.
@@ -95,35 +78,6 @@ func (f Filter) sought() (all []rollup.Sought) {
 	return all
 }
 
-// runningIn is when the runs that go on began.
-func runningIn(ctx context.Context, tx pgx.Tx, from, to time.Time) ([]time.Time, error) {
-	rows, err := tx.Query(ctx, `
-		select created_at from public.prompt_runs
-		where status = 'running' and created_at >= $1 and created_at < $2
-		limit $3`, from, to, mostRunning+1)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
-}
-
-// withMoments adds what was left out although there is something.
-func withMoments(spans []rollup.Span, moments []time.Time) []rollup.Span {
-	slices.SortFunc(moments, time.Time.Compare)
-	for _, at := range slices.Compact(moments) {
-		i, _ := slices.BinarySearchFunc(spans, at, func(s rollup.Span, at time.Time) int {
-			if s.To.After(at) {
-				return 1
-			}
-			return -1
-		})
-		if i == len(spans) || at.Before(spans[i].From) {
-			spans = slices.Insert(spans, i, rollup.Span{From: at, To: at.Add(time.Millisecond)})
-		}
-	}
-	return spans
-}
-
 // beyondSpan is where to go on looking after a stretch: next to the one that follows.
 func beyondSpan(at Cursor, next rollup.Span) Cursor {
 	if at.After != uuid.Nil {
@@ -145,16 +99,22 @@ func edgeID(at time.Time, last bool) uuid.UUID {
 	return id
 }
 
-// rare says that an index leads to the runs that pass, so that pieces are counted in
-// those and not in all there are.
-func (f Filter) rare() bool {
-	return f.TeamIDs == nil && (f.ErrorClass != "" || f.Status == "interrupted" || f.Status == "cancelled")
+// leads is the class of error that the runs which pass have, and by whose index they
+// are found; "" is none. A run is interrupted when one of its attempts is.
+func (f Filter) leads() string {
+	switch {
+	case f.TeamIDs != nil:
+		return ""
+	case f.ErrorClass == "" && f.Status == "interrupted":
+		return "interrupted"
+	default:
+		return f.ErrorClass
+	}
 }
 
-// nthOfClass is the run of the n-th attempt with the filter's error class from a cursor
-// on; uuid.Nil when there are not so many.
-func nthOfClass(ctx context.Context, tx pgx.Tx, f Filter, at Cursor, n int) (run uuid.UUID, err error) {
-	w := where{args: pgx.NamedArgs{"n": n - 1, "class": f.ErrorClass, "fromAt": earliest(f.From), "toAt": latest(f.To)}}
+// nthLed is the run of the n-th attempt of the class that leads from a cursor on; uuid.Nil when there are not so many.
+func nthLed(ctx context.Context, tx pgx.Tx, f Filter, at Cursor, n int) (run uuid.UUID, err error) {
+	w := where{args: pgx.NamedArgs{"n": n - 1, "class": f.leads(), "fromAt": earliest(f.From), "toAt": latest(f.To)}}
 	w.add("error_class = @class and created_at >= @fromAt and created_at < @toAt")
 	order := "created_at desc, run_id desc"
 	switch {

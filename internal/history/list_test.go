@@ -105,6 +105,9 @@ func (c crowd) run(r *rand.Rand, batch *pgx.Batch, at time.Time) {
 		if r.IntN(4) == 0 {
 			class = new(pick(r, "timeout", "rate_limited", "missing_key"))
 		}
+		if status == "interrupted" && i == 0 {
+			class = new("interrupted")
+		}
 		batch.Queue(`
 			insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, operator_id, team_id, template_id, provider, model, status, key_source, user_key_id, fallback_key_id, error_class)
 			values ($1, $2, $3, $4, $5, $6, $7, split_part($8, '/', 1), $8, case when $10::text is null then 'ok' else 'error' end, $9, $1, $1, $10)`,

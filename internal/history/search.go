@@ -36,7 +36,7 @@ func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor
 	switch {
 	case f.TeamIDs != nil: // theirs lie far apart, and each is looked at by the policies
 		how.first, how.piece = max(1, how.first/5), max(1, how.piece/20)
-	case f.rare(): // they lie far apart, too
+	case f.leads() != "": // they lie far apart, too
 		how.first, how.piece = max(1, how.first/10), max(1, how.piece/20)
 	}
 	stretches, err := s.stretches(ctx, f, at)
@@ -93,15 +93,11 @@ func (s *Store) piece(ctx context.Context, f Filter, learner uuid.UUID, at Curso
 // edgeOf is the last run of a piece that begins at a cursor; uuid.Nil when the days
 // end before it.
 func edgeOf(ctx context.Context, tx pgx.Tx, f Filter, at Cursor, size int) (edge uuid.UUID, err error) {
-	if f.rare() && f.ErrorClass != "" {
-		edge, err = nthOfClass(ctx, tx, f, at, size)
+	if f.leads() != "" {
+		edge, err = nthLed(ctx, tx, f, at, size)
 	} else {
-		among := Filter{Period: f.Period, TeamIDs: f.TeamIDs}
-		if f.rare() {
-			among.Status = f.Status
-		}
 		var all *query
-		if all, err = newQuery(ctx, tx, among, uuid.Nil, at, uuid.Nil, size); err != nil {
+		if all, err = newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, at, uuid.Nil, size); err != nil {
 			return uuid.Nil, err
 		}
 		all.args["size"] = size - 1
