@@ -34,7 +34,7 @@ func pricesShown(t *testing.T, empty *site, newcomer *http.Cookie) []shown {
 		{name: "price-new", site: empty, who: newcomer, path: "/settings/prices/set", main: "form[action='/settings/prices/set'] button", says: "Its id, like openai."},
 		{name: "price-refused", site: s, who: admin, path: "/settings/prices/set?name=openai/gpt-5-nano", do: refusedPrice, main: "form[action='/settings/prices/set'] button", says: "Nothing was saved: ", errs: "422"},
 		{name: "price-recompute", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-6-luna&from=2026-11-23", main: "form[action='/settings/prices/recompute'] button", says: "What it would come to"},
-		{name: "price-recompute-many", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-5-mini", main: "form[action$=preview] button", says: "So many are not reckoned at once"},
+		{name: "price-recompute-many", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-5-mini", main: "form[action$=preview] button", says: "Too many to work out while you wait"},
 		{name: "price-previewing", site: s, who: admin, path: previewing, main: "main .crumb a", says: "Reckoning"},
 		{name: "price-previewed", site: s, who: admin, path: previewed, main: "form[action='/settings/prices/recompute'] button", says: "Nothing is changed yet"},
 		{name: "price-job", site: s, who: admin, path: done, main: "form[action$=undo] button", says: "Undo"},

@@ -279,7 +279,7 @@ func TestAPreviewOfVeryMany(t *testing.T) {
 		select id, 0, created_at, 'openai', 'openai/gpt-5-mini', 'ok', 1, 1000, 10, 'reported', 1, 'computed' from runs`, s.Clock.Now().Add(-time.Hour))
 	must(t, err)
 	address := pricesPath + "/recompute?name=openai/gpt-5-mini"
-	many := admin.get(address).wants(t, http.StatusOK).shows(t, "2,500 attempts", "So many are not reckoned at once", "Preview 2,500 attempts")
+	many := admin.get(address).wants(t, http.StatusOK).shows(t, "2,500 attempts", "Too many to work out while you wait", "Preview 2,500 attempts")
 	if strings.Contains(many.Text, "What it would come to") {
 		t.Error("it was reckoned at once")
 	}

@@ -179,7 +179,7 @@ func Recompute(p RecomputePage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</p></div><div class=\"form-text small\"><p class=\"muted\">So many are not reckoned at once. Have it done in the background: you see how far it is, and then what recomputing would come to.</p></div><form class=\"form-foot\" method=\"post\" action=\"/settings/prices/recompute/preview\">")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "</p></div><div class=\"form-text small\"><p class=\"muted\">Too many to work out while you wait. Have it done in the background: you see how far it is, and then what recomputing would come to.</p></div><form class=\"form-foot\" method=\"post\" action=\"/settings/prices/recompute/preview\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -14,7 +14,7 @@ import (
 // while how far that was.
 type search struct {
 	first    int           // runs of the first piece: mostly the page is found among them
-	piece    int           // runs of the others
+	piece    int           // runs of the others, at most: each is larger than the one before
 	patience time.Duration // after which no other piece is begun; 0: never
 }
 
@@ -44,7 +44,7 @@ func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor
 		return nil, nil, err
 	}
 	size := how.first
-	for i := 0; i < len(stretches); size = how.piece {
+	for i := 0; i < len(stretches); size = min(4*size, how.piece) {
 		f.From, f.To = stretches[i].From, stretches[i].To
 		some, edge, err := s.piece(ctx, f, learner, at, size, limit-len(rows))
 		if err != nil {
