@@ -94,7 +94,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
 		err = s.reader.Read(ctx, func(tx pgx.Tx) error {
 			q, err := newQuery(ctx, tx, f, learner, Cursor{}, uuid.Nil, MostCounted+1)
 			if err == nil {
-				count, err = q.count(ctx, tx)
+				count, err = q.count(ctx, tx, f)
 			}
 			return err
 		})
@@ -467,9 +467,13 @@ func (q *query) rows(ctx context.Context, tx pgx.Tx) ([]listedRow, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByName[listedRow])
 }
 
-func (q *query) count(ctx context.Context, tx pgx.Tx) (n int, err error) {
+func (q *query) count(ctx context.Context, tx pgx.Tx, f Filter) (n int, err error) {
 	// It is only said beside the list: rather not at all than late.
-	if _, err = tx.Exec(ctx, `set local statement_timeout = '40ms'`); err != nil {
+	patience := "150ms"
+	if f.picky() { // what an index does not count at once takes long
+		patience = "40ms"
+	}
+	if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, patience); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `select count(*) from (`+q.sql+`) found`, q.args).Scan(&n)
