@@ -224,7 +224,11 @@ func promisedIn(form url.Values) *price.Sums {
 
 // recomputeMany writes out a span with more attempts than can be reckoned at once.
 func recomputeMany(span price.Span, size price.Size, zone *time.Location) *views.RecomputeMany {
-	return &views.RecomputeMany{Span: spanOfRuns(span, zone), Attempts: plural(size.Attempts, "attempt", "attempts"), Values: span.Values()}
+	many := views.RecomputeMany{Span: spanOfRuns(span, zone), Values: span.Values()}
+	if !size.Uncounted {
+		many.Attempts = plural(size.Attempts, "attempt", "attempts")
+	}
+	return &many
 }
 
 func spanOfRuns(span price.Span, zone *time.Location) string {

@@ -276,7 +276,7 @@ type RecomputePage struct {
 // RecomputeMany is a span with more attempts than can be reckoned while somebody waits.
 type RecomputeMany struct {
 	Span     string
-	Attempts string     // "812,345 attempts"
+	Attempts string     // "812,345 attempts"; "" when nobody has counted them
 	Values   url.Values // that start a preview
 }
 

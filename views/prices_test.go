@@ -98,6 +98,8 @@ func pricesPages() map[string]templ.Component {
 	done.Promised = "1,200 attempts, +$0.98"
 	many := recomputePage()
 	many.Preview, many.Many = nil, &RecomputeMany{Span: "from the beginning until 24 Nov 2026, 13:00 CET", Attempts: "812,345 attempts", Values: url.Values{"name": {"openai/gpt-5-mini"}}}
+	uncounted := many
+	uncounted.Many = &RecomputeMany{Span: many.Many.Span, Values: many.Many.Values}
 	previewing := priceJobPage()
 	previewing.Title, previewing.Preview, previewing.Job.What, previewing.Job.Mark = "Preview of openai/gpt-5-mini", true, "Preview of", PriceMark{"Reckoning", "info"}
 	previewed := previewing
@@ -108,7 +110,7 @@ func pricesPages() map[string]templ.Component {
 		"prices": Prices(pricesPage()), "prices-none": Prices(none), "price-model": PriceModel(priceModelPage()), "price-model-unknown": PriceModel(unknown),
 		"price-set": SetPrice(anew), "price-correct": SetPrice(setPricePage()), "price-recompute": Recompute(recomputePage()), "price-recompute-refused": Recompute(refused),
 		"price-job": PriceJob(priceJobPage()), "price-job-done": PriceJob(done), "price-job-undone": PriceJob(undone),
-		"price-recompute-many": Recompute(many), "price-previewing": PriceJob(previewing), "price-previewed": PriceJob(previewed), "price-preview-outdated": PriceJob(outdated),
+		"price-recompute-many": Recompute(many), "price-recompute-uncounted": Recompute(uncounted), "price-previewing": PriceJob(previewing), "price-previewed": PriceJob(previewed), "price-preview-outdated": PriceJob(outdated),
 		"saved-views": Usage(savedPage()),
 	}
 }

@@ -130,6 +130,27 @@ func TestPreviewInTheBackground(t *testing.T) {
 	}
 }
 
+// Where hardly anything is summed nobody waits until very many are counted.
+func TestSizeOfVeryMany(t *testing.T) {
+	b := newBooks(t)
+	b.exec(`
+		insert into public.prompt_attempts (run_id, ordinal, created_at, provider, model, status, tries, input_tokens, output_tokens, cost_source)
+		select gen_random_uuid(), 0, timestamptz '2026-11-10T00:00:00Z' + n * interval '1 second', 'openai', 'openai/gpt-5-mini', 'ok', 1, 10, 10, 'unpriced'
+		from generate_series(1, 50001) n`)
+	size, err := b.jobs.Size(t.Context(), b.span())
+	must(t, err)
+	if !size.Uncounted || size.Small() {
+		t.Errorf("before there are sums: %+v", size)
+	}
+	b.roll()
+	if size, err = b.jobs.Size(t.Context(), b.span()); err != nil || size.Uncounted || size.Attempts != 50001 || size.Small() {
+		t.Errorf("with sums: %+v, %v", size, err)
+	}
+	if size, err = b.jobs.Size(t.Context(), b.span("from", "2026-11-10T10:00", "until", "2026-11-10T10:10")); err != nil || size.Attempts != 600 || !size.Small() {
+		t.Errorf("of ten minutes: %+v, %v", size, err)
+	}
+}
+
 // What sums say is what the attempts say, whatever of them is summed.
 func TestSumsOfPrices(t *testing.T) {
 	b := newBooks(t)

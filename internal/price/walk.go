@@ -13,17 +13,21 @@ import (
 
 // Size is how much there is to do for a Span.
 type Size struct {
-	Attempts int64 // of the model, also those that used nothing and cost nothing
-	walk     int64 // attempts of all models that have to be looked at for them
+	Attempts  int64 // of the model, also those that used nothing and cost nothing
+	Uncounted bool  // it is not known, and they may be very many: hardly anything is summed at the moment
+	walk      int64 // attempts of all models that have to be looked at for them
 }
 
 const (
 	fewAttempts = 2_000
 	fewToWalk   = 20_000
+	mostCounted = 50_000 // rows that are counted one by one
 )
 
 // Small says that somebody who waits for a page can wait for a Preview.
-func (s Size) Small() bool { return s.Attempts <= fewAttempts && s.walk <= fewToWalk }
+func (s Size) Small() bool {
+	return !s.Uncounted && s.Attempts <= fewAttempts && s.walk <= fewToWalk
+}
 
 // Size counts, and reads few attempts for that.
 func (j *Jobs) Size(ctx context.Context, span Span) (size Size, err error) {
@@ -33,6 +37,15 @@ func (j *Jobs) Size(ctx context.Context, span Span) (size Size, err error) {
 			return err
 		}
 		plan := known.Plan(rollup.Model, []time.Time{from, span.To})
+		var rest int
+		err = tx.QueryRow(ctx, `
+			select count(*) from (
+			  select from unnest($1::timestamptz[], $2::timestamptz[]) span (from_at, to_at)
+			  join public.prompt_attempts a on a.created_at >= span.from_at and a.created_at < span.to_at
+			  limit $3) rest`, plan.From, plan.To, mostCounted+1).Scan(&rest)
+		if size.Uncounted = rest > mostCounted; err != nil || size.Uncounted {
+			return err
+		}
 		rows, err := tx.Query(ctx, `
 			select model, sum(attempts)::bigint
 			from (
