@@ -139,17 +139,18 @@ var permissions = map[string][5]outcome{
 	"POST /settings/budgets": {toSignIn, toSignIn, forbidden, open},
 
 	// Without a name there is no model; ":id" is no price's and no job's.
-	"GET /settings/prices":                    {toSignIn, toSignIn, forbidden, open},
-	"GET /settings/prices.csv":                {toSignIn, toSignIn, forbidden, open},
-	"GET /settings/prices/model":              {toSignIn, toSignIn, forbidden, absent},
-	"GET /settings/prices/set":                {toSignIn, toSignIn, forbidden, open},
-	"POST /settings/prices/set":               {toSignIn, toSignIn, forbidden, open},
-	"POST /settings/prices/:id/remove":        {toSignIn, toSignIn, forbidden, absent},
-	"GET /settings/prices/recompute":          {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/prices/recompute":         {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices":                {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices.csv":            {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices/model":          {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/prices/set":            {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/prices/set":           {toSignIn, toSignIn, forbidden, open},
+	"POST /settings/prices/:id/remove":    {toSignIn, toSignIn, forbidden, absent},
+	"GET /settings/prices/recompute":      {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/prices/recompute":     {toSignIn, toSignIn, forbidden, open},
+	"GET /settings/prices/jobs/:id":       {toSignIn, toSignIn, forbidden, absent},
+	"POST /settings/prices/jobs/:id/undo": {toSignIn, toSignIn, forbidden, absent},
+
 	"POST /settings/prices/recompute/preview": {toSignIn, toSignIn, forbidden, open},
-	"GET /settings/prices/jobs/:id":           {toSignIn, toSignIn, forbidden, absent},
-	"POST /settings/prices/jobs/:id/undo":     {toSignIn, toSignIn, forbidden, absent},
 
 	"GET /settings/channels":                       {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none
