@@ -20,6 +20,7 @@ func pricesShown(t *testing.T, empty *site, newcomer *http.Cookie) []shown {
 	marta := named(s, "marta@example.org", "Marta Lindqvist")
 	admin := s.session(marta)
 	done, going := s.pricesSet(marta)
+	previewed, previewing := s.previewed(marta, "gpt-6-luna", true), s.previewed(marta, "gpt-5-mini", false)
 	ben := named(s, "ben@example.org", "Ben Okri")
 	s.viewSaved(marta, view.New{Page: "/usage", Name: "Fallback keys this week", Query: "key=fallback&range=7d", Shared: true, Default: true})
 	s.viewSaved(marta, view.New{Page: "/usage", Name: "Half a year", Query: "range=180d"})
@@ -32,7 +33,10 @@ func pricesShown(t *testing.T, empty *site, newcomer *http.Cookie) []shown {
 		{name: "price-set", site: s, who: admin, path: "/settings/prices/set?name=google/gemini-2.5-pro", do: unfold, main: "form[action='/settings/prices/set'] button", says: "In force today"},
 		{name: "price-new", site: empty, who: newcomer, path: "/settings/prices/set", main: "form[action='/settings/prices/set'] button", says: "Its id, like openai."},
 		{name: "price-refused", site: s, who: admin, path: "/settings/prices/set?name=openai/gpt-5-nano", do: refusedPrice, main: "form[action='/settings/prices/set'] button", says: "Nothing was saved: ", errs: "422"},
-		{name: "price-recompute", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-6-luna", main: "form[action='/settings/prices/recompute'] button", says: "What it would come to"},
+		{name: "price-recompute", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-6-luna&from=2026-11-23", main: "form[action='/settings/prices/recompute'] button", says: "What it would come to"},
+		{name: "price-recompute-many", site: s, who: admin, path: "/settings/prices/recompute?name=openai/gpt-5-mini", main: "form[action$=preview] button", says: "Too many to work out while you wait"},
+		{name: "price-previewing", site: s, who: admin, path: previewing, main: "main .crumb a", says: "Reckoning"},
+		{name: "price-previewed", site: s, who: admin, path: previewed, main: "form[action='/settings/prices/recompute'] button", says: "Nothing is changed yet"},
 		{name: "price-job", site: s, who: admin, path: done, main: "form[action$=undo] button", says: "Undo"},
 		{name: "price-job-going", site: s, who: admin, path: going, main: "main .crumb a", says: "Going on"},
 		{name: "usage-views", site: s, who: admin, path: "/usage?key=fallback&range=7d", do: openViews, main: ".saved form[action='/views'] button", says: "Save the present filters"},
@@ -69,7 +73,7 @@ func (s *site) pricesSet(who account.Operator) (done, going string) {
 		must(s.t, err)
 		sums, err := s.PriceJobs.Preview(ctx, span)
 		must(s.t, err)
-		id, err := s.PriceJobs.Start(ctx, span, price.Seen(entries), sums.Seen, by, now)
+		id, err := s.PriceJobs.Start(ctx, span, price.Seen(entries), &sums, by, now)
 		must(s.t, err)
 		return "/settings/prices/jobs/" + strconv.FormatInt(id, 10)
 	}
@@ -80,6 +84,25 @@ func (s *site) pricesSet(who account.Operator) (done, going string) {
 		s.t.Fatal(err)
 	}
 	return done, going
+}
+
+// previewed starts a preview, and has it done.
+func (s *site) previewed(who account.Operator, model string, done bool) (address string) {
+	s.t.Helper()
+	span, err := price.ParseSpan(url.Values{"name": {"openai/" + model}}, s.Clock.Now(), time.UTC)
+	must(s.t, err)
+	size, err := s.PriceJobs.Size(s.t.Context(), span)
+	must(s.t, err)
+	id, err := s.PriceJobs.StartPreview(s.t.Context(), span, size, audit.Operator(who.ID, who.Email), s.Clock.Now())
+	must(s.t, err)
+	for done { // previews come before what is going on
+		_, err := price.NewRecomputer(s.PriceJobs, s.Log).Step(s.t.Context(), s.Clock.Now())
+		must(s.t, err)
+		job, err := s.PriceJobs.Find(s.t.Context(), id)
+		must(s.t, err)
+		done = !job.Done()
+	}
+	return "/settings/prices/jobs/" + strconv.FormatInt(id, 10)
 }
 
 func (s *site) viewSaved(who account.Operator, n view.New) {

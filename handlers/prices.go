@@ -30,7 +30,7 @@ func (s *Server) pricesPage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	unpriced, err := s.PriceStore.Unpriced(ctx)
+	unpriced, err := s.PriceJobs.Unpriced(ctx)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *Server) renderPriceModel(c echo.Context, name string, entry int64, refu
 	if err != nil {
 		return err
 	}
-	unpriced, err := s.PriceStore.Unpriced(ctx)
+	unpriced, err := s.PriceJobs.Unpriced(ctx)
 	if err != nil {
 		return err
 	}

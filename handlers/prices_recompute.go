@@ -1,10 +1,12 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -13,7 +15,8 @@ import (
 	"github.com/promptcademy/promptops/views"
 )
 
-// recomputePage is GET /settings/prices/recompute: what it would come to.
+// recomputePage is GET /settings/prices/recompute: what it would come to; of very many
+// attempts only how many there are.
 func (s *Server) recomputePage(c echo.Context) error {
 	return s.renderRecompute(c, c.QueryParams(), nil)
 }
@@ -40,21 +43,60 @@ func (s *Server) renderRecompute(c echo.Context, values url.Values, refused erro
 	if err != nil {
 		return err
 	}
+	size, err := s.PriceJobs.Size(ctx, span)
+	if err != nil {
+		return err
+	}
+	after := " What it would come to now stands below."
+	if size.Small() {
+		page.Preview, err = s.previewNow(ctx, span, zone)
+	} else {
+		page.Many, after = recomputeMany(span, size, zone), " Have it previewed anew."
+	}
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if f != nil {
+		status, page.Problem = statusOf[f.Kind], f.Message+after
+	}
+	return s.render(c, status, views.Recompute(page))
+}
+
+func (s *Server) previewNow(ctx context.Context, span price.Span, zone *time.Location) (*views.RecomputePreview, error) {
 	// The state comes first: prices that change while the attempts are read are noticed.
 	seen, err := s.priceState(ctx, span.Provider, span.Model)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sums, err := s.PriceJobs.Preview(ctx, span)
 	if err != nil {
+		return nil, err
+	}
+	return recomputePreview(span, sums, seen, zone), nil
+}
+
+// previewRecompute is POST /settings/prices/recompute/preview: it is reckoned in the
+// background.
+func (s *Server) previewRecompute(c echo.Context) error {
+	form, err := formOf(c)
+	if err != nil {
 		return err
 	}
-	page.Preview = recomputePreview(span, sums, seen, zone)
-	status := http.StatusOK
-	if f != nil {
-		status, page.Problem = statusOf[f.Kind], f.Message+" What it would come to now stands below."
+	ctx := c.Request().Context()
+	span, err := price.ParseSpan(form, s.Now(), s.zone(c))
+	if err != nil {
+		return err
 	}
-	return s.render(c, status, views.Recompute(page))
+	size, err := s.PriceJobs.Size(ctx, span)
+	if err != nil {
+		return err
+	}
+	id, err := s.PriceJobs.StartPreview(ctx, span, size, actorOf(c), s.Now())
+	if err != nil {
+		return s.renderRecompute(c, form, err)
+	}
+	return c.Redirect(http.StatusSeeOther, jobPath(id))
 }
 
 // recompute is POST /settings/prices/recompute: it goes on in the background.
@@ -67,8 +109,7 @@ func (s *Server) recompute(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	expected, _ := strconv.ParseInt(form.Get("expected"), 10, 64) // for the progress only
-	id, err := s.PriceJobs.Start(c.Request().Context(), span, form.Get("seen"), expected, actorOf(c), s.Now())
+	id, err := s.PriceJobs.Start(c.Request().Context(), span, form.Get("seen"), promisedIn(form), actorOf(c), s.Now())
 	if err != nil {
 		return s.renderRecompute(c, form, err)
 	}
@@ -97,6 +138,13 @@ func (s *Server) renderJob(c echo.Context, id int64, refused error) error {
 		return err
 	}
 	page := jobView(job, s.zone(c))
+	if job.Preview && job.Done() {
+		seen, err := s.priceState(c.Request().Context(), job.Provider, job.Model)
+		if err != nil {
+			return err
+		}
+		page.Start, page.Outdated = recomputePreview(job.Span, job.Sums, job.PricesSeen, s.zone(c)), seen != job.PricesSeen
+	}
 	if c.Request().Header.Get("HX-Request") != "" {
 		return s.renderFragment(c, http.StatusOK, views.PriceJobContent(page))
 	}

@@ -188,7 +188,7 @@ func TestAPreviewThatIsOutOfDate(t *testing.T) {
 	name := s.first(`select model from public.prompt_attempts where cost_source = 'computed' and model <> 'openai/gpt-5-mini' group by 1 order by count(*) desc limit 1`)
 	form := admin.get(pricesPath + "/set?name=" + url.QueryEscape(name))
 	admin.post(pricesPath+"/set", priceForm(t, form, "source", "x", "input", "9", "from", "")).wants(t, http.StatusSeeOther)
-	preview := admin.get(pricesPath+"/recompute?name="+url.QueryEscape(name)).wants(t, http.StatusOK)
+	preview := admin.get(pricesPath+"/recompute?from=2026-11-23&name="+url.QueryEscape(name)).wants(t, http.StatusOK)
 	admin.post(pricesPath+"/set", priceForm(t, admin.get(pricesPath+"/set?name="+url.QueryEscape(name)), "source", "x", "input", "8", "from", "2026-11-01")).wants(t, http.StatusSeeOther)
 	admin.post(pricesPath+"/recompute", priceForm(t, preview)).wants(t, http.StatusConflict).shows(t, "Somebody else has changed the prices", "What it would come to now")
 	if n := s.first(`select count(*)::text from ops.price_jobs`); n != "0" {
@@ -244,8 +244,10 @@ func TestUsageFollowsRecomputation(t *testing.T) {
 	check("before")
 	form := admin.get(pricesPath + "/set?name=" + url.QueryEscape(name))
 	admin.post(pricesPath+"/set", priceForm(t, form, "source", "x", "input", "123.456", "from", "")).wants(t, http.StatusSeeOther)
-	preview := admin.get(pricesPath+"/recompute?name="+url.QueryEscape(name)).wants(t, http.StatusOK)
-	admin.post(pricesPath+"/recompute", priceForm(t, preview)).wants(t, http.StatusSeeOther)
+	many := admin.get(pricesPath+"/recompute?name="+url.QueryEscape(name)).wants(t, http.StatusOK)
+	previewing := admin.post(pricesPath+"/recompute/preview", priceForm(t, many)).wants(t, http.StatusSeeOther).Header.Get("Location")
+	s.recomputed()
+	admin.post(pricesPath+"/recompute", priceForm(t, admin.get(previewing))).wants(t, http.StatusSeeOther)
 	s.recomputed()
 	if total() == before {
 		t.Fatal("nothing costs anything else")
@@ -259,4 +261,58 @@ func TestUsageFollowsRecomputation(t *testing.T) {
 	if again := s.first(counters); again != kept {
 		t.Error("what fallback keys have spent was not the sum of the attempts")
 	}
+}
+
+// Of very many attempts a page says how many there are; what it would come to is
+// reckoned in the background, and starts from there.
+func TestAPreviewOfVeryMany(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	admin := s.as(account.RoleAdmin)
+	_, err := s.DB.Exec(t.Context(), `
+		with runs as (
+		  insert into public.prompt_runs (id, created_at, user_id, models, status, finished_at, total_cost_usd, unpriced)
+		  select gen_random_uuid(), $1::timestamptz - n * interval '1 second', gen_random_uuid(), '{openai/gpt-5-mini}', 'success', $1, 1, 0 from generate_series(1, 2500) n
+		  returning id, created_at
+		)
+		insert into public.prompt_attempts (run_id, ordinal, created_at, provider, model, status, tries, input_tokens, output_tokens, usage_source, cost_usd, cost_source)
+		select id, 0, created_at, 'openai', 'openai/gpt-5-mini', 'ok', 1, 1000, 10, 'reported', 1, 'computed' from runs`, s.Clock.Now().Add(-time.Hour))
+	must(t, err)
+	address := pricesPath + "/recompute?name=openai/gpt-5-mini"
+	many := admin.get(address).wants(t, http.StatusOK).shows(t, "2,500 attempts", "Too many to work out while you wait", "Preview 2,500 attempts")
+	if strings.Contains(many.Text, "What it would come to") {
+		t.Error("it was reckoned at once")
+	}
+	admin.post(pricesPath+"/recompute/preview", "name=nothing").wants(t, http.StatusUnprocessableEntity)
+	preview := func(page reply) string {
+		t.Helper()
+		return admin.post(pricesPath+"/recompute/preview", priceForm(t, page)).wants(t, http.StatusSeeOther).Header.Get("Location")
+	}
+	first := preview(many)
+	admin.get(first).wants(t, http.StatusOK).shows(t, "Preview of openai/gpt-5-mini", "Reckoning", `hx-trigger="every 2s"`, "Look again", "Nothing is changed yet")
+	s.recomputed()
+	admin.get(first, "HX-Request", "true").wants(t, http.StatusOK).shows(t, "Done", "Recompute 2,500 attempts", "−$2,499.")
+	admin.get(pricesPath).wants(t, http.StatusOK)
+
+	// Prices that change make it worthless: it says so, and its form does nothing.
+	stale := admin.get(first)
+	form := admin.get(pricesPath + "/set?name=openai/gpt-5-mini")
+	admin.post(pricesPath+"/set", priceForm(t, form, "source", "x", "input", "9", "from", "")).wants(t, http.StatusSeeOther)
+	admin.post(pricesPath+"/recompute", priceForm(t, stale)).wants(t, http.StatusConflict).shows(t, "Somebody else has changed the prices", "Have it previewed anew", "Preview 2,500 attempts")
+	outdated := admin.get(first).wants(t, http.StatusOK).shows(t, "not what it would come to any more", "Preview anew")
+	second := preview(outdated)
+	s.recomputed()
+	done := admin.get(second).wants(t, http.StatusOK).shows(t, "Recompute 2,500 attempts")
+
+	// One is changed by somebody else before it starts: it is told that it came to something else.
+	_, err = s.DB.Exec(t.Context(), `update public.prompt_attempts set cost_usd = 3 where run_id = (select run_id from public.prompt_attempts limit 1)`)
+	must(t, err)
+	job := admin.post(pricesPath+"/recompute", priceForm(t, done)).wants(t, http.StatusSeeOther).Header.Get("Location")
+	admin.post(pricesPath+"/recompute/preview", priceForm(t, many)).wants(t, http.StatusConflict).shows(t, "being recomputed")
+	s.recomputed()
+	admin.get(job).wants(t, http.StatusOK).shows(t, "Undo", "The preview said something else: 2,500 attempts, ")
+	admin.post(second+"/undo", "").wants(t, http.StatusUnprocessableEntity).shows(t, "A preview changes nothing")
+	again := admin.post(pricesPath+"/recompute", priceForm(t, done)).wants(t, http.StatusSeeOther).Header.Get("Location")
+	s.recomputed()
+	admin.get(again).shows(t, "Done", "The preview said something else")
 }

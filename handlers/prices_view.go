@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -200,7 +201,34 @@ func recomputePreview(span price.Span, sums price.Sums, seen string, zone *time.
 	values := span.Values()
 	values.Set("seen", seen)
 	values.Set("expected", strconv.FormatInt(sums.Seen, 10))
+	values.Set("changed", strconv.FormatInt(sums.Changed, 10))
+	values.Set("before", sums.OldUSD.String())
+	values.Set("after", sums.NewUSD.String())
 	return &views.RecomputePreview{Span: spanOfRuns(span, zone), Sums: priceSums(sums), Nothing: sums.Changed == 0, Values: values}
+}
+
+// promisedIn is what a preview said, as its form brings it back; nil when that is not
+// all there. It decides nothing: whether it came to that is told afterwards.
+func promisedIn(form url.Values) *price.Sums {
+	var sums price.Sums
+	var errs [4]error
+	sums.Seen, errs[0] = strconv.ParseInt(form.Get("expected"), 10, 64)
+	sums.Changed, errs[1] = strconv.ParseInt(form.Get("changed"), 10, 64)
+	sums.OldUSD, errs[2] = price.ParseUSD(form.Get("before"))
+	sums.NewUSD, errs[3] = price.ParseUSD(form.Get("after"))
+	if errors.Join(errs[:]...) != nil {
+		return nil
+	}
+	return &sums
+}
+
+// recomputeMany writes out a span with more attempts than can be reckoned at once.
+func recomputeMany(span price.Span, size price.Size, zone *time.Location) *views.RecomputeMany {
+	many := views.RecomputeMany{Span: spanOfRuns(span, zone), Values: span.Values()}
+	if !size.Uncounted {
+		many.Attempts = plural(size.Attempts, "attempt", "attempts")
+	}
+	return &many
 }
 
 func spanOfRuns(span price.Span, zone *time.Location) string {
@@ -254,6 +282,11 @@ func jobLine(j price.Job, zone *time.Location) views.PriceJobLine {
 		line.What = "Put back"
 	}
 	switch {
+	case j.Preview:
+		line.What = "Preview of"
+		if !j.Done() {
+			line.Mark = views.PriceMark{Text: "Reckoning", Kind: "info"}
+		}
 	case !j.Done():
 		line.What = map[bool]string{false: "Recomputing", true: "Putting back"}[j.Undoes != nil]
 		line.Mark = views.PriceMark{Text: "Going on", Kind: "info"}
@@ -267,7 +300,7 @@ func jobLine(j price.Job, zone *time.Location) views.PriceJobLine {
 func jobView(j price.Job, zone *time.Location) views.PriceJobPage {
 	page := views.PriceJobPage{
 		Job: jobLine(j, zone), Span: spanOfRuns(j.Span, zone), Running: !j.Done(), Sums: priceSums(j.Sums),
-		CanUndo: j.Done() && j.Undoes == nil && j.UndoneBy == nil && j.Changed > 0,
+		CanUndo: j.Done() && !j.Preview && j.Undoes == nil && j.UndoneBy == nil && j.Changed > 0,
 	}
 	if j.Undoes != nil {
 		page.Undoes = strconv.FormatInt(*j.Undoes, 10)
@@ -277,6 +310,10 @@ func jobView(j price.Job, zone *time.Location) views.PriceJobPage {
 	}
 	if j.Expected > 0 {
 		page.Percent, page.Bar = views.Percent(min(j.Seen, j.Expected), j.Expected), min(float64(j.Seen)/float64(j.Expected), 1)
+	}
+	page.Preview = j.Preview
+	if j.Done() && !j.AsPromised() {
+		page.Promised = plural(*j.PromisedChanged, "attempt", "attempts") + ", " + signed(j.PromisedNew.Sub(*j.PromisedOld))
 	}
 	if j.LastAt != nil {
 		page.CameTo = new(views.MomentOf(*j.LastAt, zone))

@@ -142,6 +142,7 @@ var routes = []route{
 	{http.MethodPost, pricesPath + "/:id/remove", admin, (*Server).removePrice},
 	{http.MethodGet, pricesPath + "/recompute", admin, (*Server).recomputePage},
 	{http.MethodPost, pricesPath + "/recompute", admin, (*Server).recompute},
+	{http.MethodPost, pricesPath + "/recompute/preview", admin, (*Server).previewRecompute},
 	{http.MethodGet, pricesPath + "/jobs/:id", admin, (*Server).priceJobPage},
 	{http.MethodPost, pricesPath + "/jobs/:id/undo", admin, (*Server).undoRecompute},
 	{http.MethodGet, channelsPath, admin, (*Server).channelsPage},

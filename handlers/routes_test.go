@@ -150,6 +150,8 @@ var permissions = map[string][5]outcome{
 	"GET /settings/prices/jobs/:id":       {toSignIn, toSignIn, forbidden, absent},
 	"POST /settings/prices/jobs/:id/undo": {toSignIn, toSignIn, forbidden, absent},
 
+	"POST /settings/prices/recompute/preview": {toSignIn, toSignIn, forbidden, open},
+
 	"GET /settings/channels":                       {toSignIn, toSignIn, forbidden, open},
 	"POST /settings/channels/:channel":             {toSignIn, toSignIn, forbidden, absent}, // ":channel" is none
 	"POST /settings/channels/:channel/test":        {toSignIn, toSignIn, forbidden, absent},

@@ -269,7 +269,15 @@ type RecomputePage struct {
 	Zone    string
 	Problem string
 	Form    RecomputeForm
-	Preview *RecomputePreview // nil: the span could not be read
+	Preview *RecomputePreview // nil: the span could not be read, or has too many attempts
+	Many    *RecomputeMany    // nil: it has not
+}
+
+// RecomputeMany is a span with more attempts than can be reckoned while somebody waits.
+type RecomputeMany struct {
+	Span     string
+	Attempts string     // "812,345 attempts"; "" when nobody has counted them
+	Values   url.Values // that start a preview
 }
 
 // RecomputePreview is what it would come to, and what goes back to start it.
@@ -302,6 +310,11 @@ type PriceJobPage struct {
 	CameTo   *Moment // when the run began that it came to; nil: it has not begun
 	CanUndo  bool
 	Problem  string
+	Promised string // what its preview said, where that was something else; "" else
+
+	Preview  bool              // it changes nothing
+	Start    *RecomputePreview // what starts it in earnest; nil until it is done
+	Outdated bool              // the prices have changed since
 }
 
 func (p PriceJobPage) href() string { return string(p.Job.href()) }

@@ -95,10 +95,22 @@ func pricesPages() map[string]templ.Component {
 	done.Running, done.Job.Mark, done.CanUndo = false, PriceMark{"Done", "success"}, true
 	undone := done
 	undone.CanUndo, undone.UndoneBy = false, "3"
+	done.Promised = "1,200 attempts, +$0.98"
+	many := recomputePage()
+	many.Preview, many.Many = nil, &RecomputeMany{Span: "from the beginning until 24 Nov 2026, 13:00 CET", Attempts: "812,345 attempts", Values: url.Values{"name": {"openai/gpt-5-mini"}}}
+	uncounted := many
+	uncounted.Many = &RecomputeMany{Span: many.Many.Span, Values: many.Many.Values}
+	previewing := priceJobPage()
+	previewing.Title, previewing.Preview, previewing.Job.What, previewing.Job.Mark = "Preview of openai/gpt-5-mini", true, "Preview of", PriceMark{"Reckoning", "info"}
+	previewed := previewing
+	previewed.Running, previewed.Job.Mark, previewed.Start = false, PriceMark{"Done", "success"}, recomputePage().Preview
+	outdated := previewed
+	outdated.Outdated = true
 	return map[string]templ.Component{
 		"prices": Prices(pricesPage()), "prices-none": Prices(none), "price-model": PriceModel(priceModelPage()), "price-model-unknown": PriceModel(unknown),
 		"price-set": SetPrice(anew), "price-correct": SetPrice(setPricePage()), "price-recompute": Recompute(recomputePage()), "price-recompute-refused": Recompute(refused),
 		"price-job": PriceJob(priceJobPage()), "price-job-done": PriceJob(done), "price-job-undone": PriceJob(undone),
+		"price-recompute-many": Recompute(many), "price-recompute-uncounted": Recompute(uncounted), "price-previewing": PriceJob(previewing), "price-previewed": PriceJob(previewed), "price-preview-outdated": PriceJob(outdated),
 		"saved-views": Usage(savedPage()),
 	}
 }
@@ -123,7 +135,8 @@ func TestPricesTakeNamesAsText(t *testing.T) {
 	model.Name, model.Entries[0].Note, model.Entries[0].By, model.Entries[0].Problem, model.Gone[0].Gone.By, model.Unpriced.Name = evil, evil, evil, evil, evil, evil
 	set.Name, set.Fields, set.Problem, set.Corrects, set.Seen = evil, NewPriceFields(url.Values{"source": {evil}, "note": {evil}, "from": {evil}}, map[string]string{"note": evil}, evil), evil, evil, evil
 	recompute.Name, recompute.Form.From, recompute.Preview.Values = evil, evil, url.Values{evil: {evil}}
-	job.Job.Model, job.Job.By, job.UndoneBy, job.Job.ID = evil, evil, evil, evil
+	job.Job.Model, job.Job.By, job.UndoneBy, job.Job.ID, job.Promised, job.Start = evil, evil, evil, evil, evil, recompute.Preview
+	recompute.Many = &RecomputeMany{Span: evil, Attempts: evil, Values: url.Values{evil: {evil}}}
 	saved.Saved.Now, saved.Saved.Query, saved.Saved.Views[0].Name, saved.Saved.Views[1].Owner, saved.Saved.Deleted[0].Name = evil, evil, evil, evil, evil
 	saved.Saved.Views[0].Href = "javascript:alert(1)"
 	for name, page := range map[string]templ.Component{

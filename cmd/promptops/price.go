@@ -176,7 +176,7 @@ func (k pricing) listPrices(ctx context.Context) error {
 			list = append(list, listedOf(e, inForce))
 		}
 	}
-	unpriced, err := k.store.Unpriced(ctx)
+	unpriced, err := k.jobs.Unpriced(ctx)
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (k pricing) recompute(ctx context.Context) error {
 	if *k.dryRun {
 		return k.say(0, span.FullName(), sums)
 	}
-	id, err := k.jobs.Start(ctx, span, price.Seen(entries), sums.Seen, audit.CommandLine, now)
+	id, err := k.jobs.Start(ctx, span, price.Seen(entries), &sums, audit.CommandLine, now)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
@@ -30,18 +31,7 @@ func NewDays(db postgres.DB, keep int, log *slog.Logger) *Days { return &Days{db
 
 // Run looks at once and then every hour, until ctx is done.
 func (d *Days) Run(ctx context.Context) error {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
-	for {
-		if err := d.RunOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			d.log.Warn("log_days_not_kept", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, d.log, "log_days_not_kept", time.Hour, d.RunOnce)
 }
 
 // RunOnce makes the days that are missing and drops those that are too old. Of the

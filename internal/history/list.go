@@ -94,7 +94,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
 		err = s.reader.Read(ctx, func(tx pgx.Tx) error {
 			q, err := newQuery(ctx, tx, f, learner, Cursor{}, uuid.Nil, MostCounted+1)
 			if err == nil {
-				count, err = q.count(ctx, tx)
+				count, err = q.count(ctx, tx, f)
 			}
 			return err
 		})
@@ -255,10 +255,14 @@ func newQuery(ctx context.Context, tx pgx.Tx, f Filter, learner uuid.UUID, at Cu
 			select r.* from unnest(@teams::uuid[]) as team (id)
 			cross join lateral (select ` + runColumns + ` from public.prompt_runs r where ` + w.text() + ` order by ` + order + ` limit @limit) r
 			order by ` + order + ` limit @limit`, w.args}, nil
-	case f.ErrorClass != "": // few attempts have one, and those have an index
+	case f.leads() != "": // few attempts have one, and those have an index
 		w.from(at, edge, false, f)
-		w.add(oneAttempt)
-		w.add("a.error_class = @class and a.created_at >= @fromAt and a.created_at < @toAt", "fromAt", earliest(f.From), "toAt", latest(f.To))
+		if f.ErrorClass != "" {
+			w.add(oneAttempt)
+		} else {
+			w.attempts(f)
+		}
+		w.add("a.error_class = @leads and a.created_at >= @fromAt and a.created_at < @toAt", "leads", f.leads(), "fromAt", earliest(f.From), "toAt", latest(f.To))
 		if edge != uuid.Nil {
 			w.add("a.created_at between @pieceFrom and @pieceTo", spanOf(f, at, edge)...)
 		}
@@ -463,9 +467,13 @@ func (q *query) rows(ctx context.Context, tx pgx.Tx) ([]listedRow, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByName[listedRow])
 }
 
-func (q *query) count(ctx context.Context, tx pgx.Tx) (n int, err error) {
+func (q *query) count(ctx context.Context, tx pgx.Tx, f Filter) (n int, err error) {
 	// It is only said beside the list: rather not at all than late.
-	if _, err = tx.Exec(ctx, `set local statement_timeout = '150ms'`); err != nil {
+	patience := "150ms"
+	if f.picky() { // what an index does not count at once takes long
+		patience = "40ms"
+	}
+	if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, patience); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `select count(*) from (`+q.sql+`) found`, q.args).Scan(&n)

@@ -14,7 +14,7 @@ import (
 // while how far that was.
 type search struct {
 	first    int           // runs of the first piece: mostly the page is found among them
-	piece    int           // runs of the others
+	piece    int           // runs of the others, at most: each is larger than the one before
 	patience time.Duration // after which no other piece is begun; 0: never
 }
 
@@ -33,51 +33,76 @@ func (f Filter) picky() bool {
 // it stopped looking before the end of the days; nil: nowhere.
 func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor, limit int, how search) (rows []listedRow, further *Cursor, err error) {
 	begin := time.Now()
-	if f.TeamIDs != nil { // theirs lie far apart, and each is looked at by the policies
+	switch {
+	case f.TeamIDs != nil: // theirs lie far apart, and each is looked at by the policies
 		how.first, how.piece = max(1, how.first/5), max(1, how.piece/20)
+	case f.leads() != "": // they lie far apart, too
+		how.first, how.piece = max(1, how.first/10), max(1, how.piece/20)
 	}
-	for size := how.first; ; size = how.piece {
-		var some []listedRow
-		edge := uuid.Nil
-		err := s.read(ctx, func(tx pgx.Tx) error {
-			if f.picky() {
-				if edge, err = edgeOf(ctx, tx, f, at, size); err != nil {
-					return err
-				}
-			}
-			q, err := newQuery(ctx, tx, f, learner, at, edge, limit-len(rows))
-			if err == nil {
-				some, err = q.rows(ctx, tx)
-			}
-			return err
-		})
+	stretches, err := s.stretches(ctx, f, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	size := how.first
+	for i := 0; i < len(stretches); size = min(4*size, how.piece) {
+		f.From, f.To = stretches[i].From, stretches[i].To
+		some, edge, err := s.piece(ctx, f, learner, at, size, limit-len(rows))
 		if err != nil {
 			return nil, nil, err
 		}
 		rows = append(rows, some...)
-		if edge == uuid.Nil || len(rows) >= limit {
+		if len(rows) >= limit {
 			return rows, nil, nil
 		}
-		if at.After != uuid.Nil {
+		switch {
+		case edge == uuid.Nil:
+			if i++; i == len(stretches) {
+				return rows, nil, nil
+			}
+			at = beyondSpan(at, stretches[i])
+		case at.After != uuid.Nil:
 			at = Cursor{After: edge}
-		} else {
+		default:
 			at = Cursor{Before: edge}
 		}
 		if how.patience > 0 && time.Since(begin) >= how.patience {
 			return rows, &at, nil
 		}
 	}
+	return rows, nil, nil
+}
+
+// piece reads what passes of the next runs. edge is the last of them; uuid.Nil: they
+// were all there are.
+func (s *Store) piece(ctx context.Context, f Filter, learner uuid.UUID, at Cursor, size, limit int) (rows []listedRow, edge uuid.UUID, err error) {
+	err = s.read(ctx, func(tx pgx.Tx) error {
+		if f.picky() {
+			if edge, err = edgeOf(ctx, tx, f, at, size); err != nil {
+				return err
+			}
+		}
+		q, err := newQuery(ctx, tx, f, learner, at, edge, limit)
+		if err == nil {
+			rows, err = q.rows(ctx, tx)
+		}
+		return err
+	})
+	return rows, edge, err
 }
 
 // edgeOf is the last run of a piece that begins at a cursor; uuid.Nil when the days
 // end before it.
 func edgeOf(ctx context.Context, tx pgx.Tx, f Filter, at Cursor, size int) (edge uuid.UUID, err error) {
-	all, err := newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, at, uuid.Nil, size)
-	if err != nil {
-		return uuid.Nil, err
+	if f.leads() != "" {
+		edge, err = nthLed(ctx, tx, f, at, size)
+	} else {
+		var all *query
+		if all, err = newQuery(ctx, tx, Filter{Period: f.Period, TeamIDs: f.TeamIDs}, uuid.Nil, at, uuid.Nil, size); err != nil {
+			return uuid.Nil, err
+		}
+		all.args["size"] = size - 1
+		err = tx.QueryRow(ctx, `select id from (`+all.sql+`) piece offset @size limit 1`, all.args).Scan(&edge)
 	}
-	all.args["size"] = size - 1
-	err = tx.QueryRow(ctx, `select id from (`+all.sql+`) piece offset @size limit 1`, all.args).Scan(&edge)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return uuid.Nil, nil
 	}

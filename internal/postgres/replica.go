@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/promptcademy/promptops/internal/loop"
 )
 
 const (
@@ -72,16 +74,10 @@ func (r *Replica) State() ReplicaState {
 
 // Run looks at it every second until ctx is done.
 func (r *Replica) Run(ctx context.Context) error {
-	ticker := time.NewTicker(replicaEvery)
-	defer ticker.Stop()
-	for {
-		r.RunOnce(ctx, time.Now())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return loop.Every(ctx, r.log, "replica_not_looked_at", replicaEvery, func(ctx context.Context, now time.Time) error {
+		r.RunOnce(ctx, now) // what goes wrong is the replica's state
+		return nil
+	})
 }
 
 // RunOnce compares how far the primary has written with how far the replica has

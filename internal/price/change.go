@@ -162,7 +162,7 @@ func (s *Store) lockModel(ctx context.Context, tx pgx.Tx, provider, model string
 	}
 	var running bool
 	err := tx.QueryRow(ctx, `
-		select exists (select from ops.price_jobs where status = 'running' and provider = $1 and model = $2)`, provider, model).Scan(&running)
+		select exists (select from ops.price_jobs where status = 'running' and not preview and provider = $1 and model = $2)`, provider, model).Scan(&running)
 	if err != nil {
 		return nil, err
 	}

@@ -107,32 +107,3 @@ func (b *Book) Models(at time.Time) []Listed {
 	})
 	return models
 }
-
-// Unpriced is a model of which attempts have no price.
-type Unpriced struct {
-	Provider    string
-	Model       string // the provider's own name
-	Attempts    int64
-	Tokens      int64 // of them
-	First, Last time.Time
-}
-
-// FullName is the model as runs ask for it.
-func (u Unpriced) FullName() string { return u.Provider + "/" + u.Model }
-
-// Unpriced returns the models of which attempts have no price, those with the most
-// attempts first.
-func (s *Store) Unpriced(ctx context.Context) ([]Unpriced, error) {
-	rows, err := s.db.Query(ctx, `
-		select provider, substr(model, length(provider) + 2) as model, count(*) as attempts, coalesce(sum(total_tokens), 0)::bigint as tokens,
-		       min(created_at) as first, max(created_at) as last
-		from public.prompt_attempts
-		where cost_source = 'unpriced'
-		group by 1, 2
-		order by attempts desc, provider, model`)
-	if err != nil {
-		return nil, postgres.Fault(fmt.Errorf("read unpriced models: %w", err))
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Unpriced])
-	return found, postgres.Fault(err)
-}

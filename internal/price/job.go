@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/audit"
@@ -67,6 +66,7 @@ type Job struct {
 	ID     int64
 	Undoes *int64 // nil: it recomputes
 	Span
+	Preview    bool   // it only says what it would come to
 	Status     string // running or done
 	Expected   int64  // attempts to look at, as it was when it was started; 0: not known
 	Sums              // so far
@@ -75,16 +75,28 @@ type Job struct {
 	FinishedAt *time.Time
 	LastAt     *time.Time // when the run began that it came to; nil: it has not begun
 	UndoneBy   *int64     // the job that takes it back
+	PricesSeen string     // of a preview: what Seen says of the prices that it reckons with
+
+	// What whoever started it was told that it would come to; nil: nothing.
+	PromisedChanged          *int64
+	PromisedOld, PromisedNew *USD
 }
 
 // Done says whether it came to its end.
 func (j Job) Done() bool { return j.Status == "done" }
 
+// AsPromised says that it came to what a preview said.
+func (j Job) AsPromised() bool {
+	return j.PromisedChanged == nil ||
+		*j.PromisedChanged == j.Changed && j.PromisedOld.Equal(j.OldUSD) && j.PromisedNew.Equal(j.NewUSD)
+}
+
 const jobColumns = `
-	id, undoes, provider, model, case when isfinite(from_at) then from_at end as "from", to_at as "to", reported, status, expected,
+	id, preview, undoes, provider, model, case when isfinite(from_at) then from_at end as "from", to_at as "to", reported, status, expected,
 	seen, changed, priced, unpriced, kept, old_usd, new_usd, actor, created_at, finished_at,
 	case when isfinite(last_at) then last_at end as last_at,
-	(select u.id from ops.price_jobs u where u.undoes = j.id) as undone_by`
+	(select u.id from ops.price_jobs u where u.undoes = j.id) as undone_by,
+	prices_seen, promised_changed, promised_old, promised_new`
 
 // Jobs recomputes what attempts cost. Zone is where days of budgets begin.
 type Jobs struct {
@@ -113,12 +125,12 @@ func (j *Jobs) Find(ctx context.Context, id int64) (Job, error) {
 
 var errNoJob = fault.New(fault.NotFound, "There is no such recomputation.")
 
-// Latest returns the newest jobs, of one model unless the names are empty.
+// Latest returns the newest jobs that change something, of one model unless the names are empty.
 func (j *Jobs) Latest(ctx context.Context, providerID, model string, most int) ([]Job, error) {
 	rows, err := j.db.Query(ctx, `
 		select`+jobColumns+`
 		from ops.price_jobs j
-		where ($1 = '' or provider = $1 and model = $2)
+		where not preview and ($1 = '' or provider = $1 and model = $2)
 		order by id desc limit $3`, providerID, model, most)
 	if err != nil {
 		return nil, postgres.Fault(err)
@@ -132,7 +144,7 @@ func (j *Jobs) Latest(ctx context.Context, providerID, model string, most int) (
 const previewBatch = 20_000
 
 // Preview says what Start would come to, and changes nothing. It reads every
-// attempt of the span.
+// attempt of the span at one moment: of very many StartPreview is for whoever waits.
 func (j *Jobs) Preview(ctx context.Context, span Span) (Sums, error) {
 	var sums Sums
 	err := j.reader.Read(ctx, func(tx pgx.Tx) error {
@@ -141,7 +153,7 @@ func (j *Jobs) Preview(ctx context.Context, span Span) (Sums, error) {
 			return err
 		}
 		for at := (place{}); ; {
-			batch, err := readSpan(ctx, tx, span, at, previewBatch, "")
+			batch, err := j.walk(ctx, tx, span, at, previewBatch, "")
 			if err != nil {
 				return err
 			}
@@ -160,60 +172,45 @@ func (j *Jobs) Preview(ctx context.Context, span Span) (Sums, error) {
 	return sums, err
 }
 
-// place is how far a walk over attempts came; the zero value is the beginning.
-type place struct {
-	at      time.Time
-	run     uuid.UUID
-	ordinal int16
-}
-
-func (a attempt) place() place { return place{a.CreatedAt, a.RunID, a.Ordinal} }
-
-// readSpan reads the next attempts of a span that have a cost which can be
-// recomputed.
-func readSpan(ctx context.Context, tx pgx.Tx, s Span, after place, most int, lock string) ([]attempt, error) {
-	from := s.From
-	if !after.at.IsZero() {
-		from = &after.at
-	}
-	// A dated name is as long as the name and 9 or 11 characters; whether it is one
-	// says withoutDate.
-	rows, err := tx.Query(ctx, `
-		select`+attemptColumns+`
-		from public.prompt_attempts
-		where created_at >= coalesce($1::timestamptz, '-infinity') and created_at < $2
-		  and (created_at, run_id, ordinal) > ($3::timestamptz, $4::uuid, $5::smallint)
-		  and (model = $6 or starts_with(model, $6 || '-') and length(model) - length($6) in (9, 11))
-		  and provider = $7 and status <> 'running' and input_tokens is not null and output_tokens is not null
-		  and cost_source in ('computed', 'estimated', 'unpriced', case when $8 then 'reported' end)
-		order by created_at, run_id, ordinal
-		limit $9 `+lock,
-		from, s.To, after.at, after.run, after.ordinal, s.FullName(), s.Provider, s.Reported, most)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[attempt])
-}
-
-// of says whether an attempt is one of the model's.
-func (s Span) of(a attempt) bool {
-	if a.name() == s.Model {
-		return true
-	}
-	undated, ok := withoutDate(a.name())
-	return ok && undated == s.Model
-}
-
 // Start has the span recomputed in the background; Recomputer does it. It is
 // fault.Conflict while costs of the model are recomputed, and when its prices
-// changed since they were seen. expected is how many attempts a preview looked at.
-func (j *Jobs) Start(ctx context.Context, span Span, seen string, expected int64, actor audit.Actor, now time.Time) (int64, error) {
-	return j.start(ctx, span, nil, max(expected, 0), actor, now, func(entries []Entry) error {
+// changed since they were seen. promised is what a preview said, so that it can be
+// told when it comes to something else; nil: there was none.
+func (j *Jobs) Start(ctx context.Context, span Span, seen string, promised *Sums, actor audit.Actor, now time.Time) (int64, error) {
+	return j.start(ctx, span, nil, promised, actor, now, func(entries []Entry) error {
 		if seen != Seen(entries) {
 			return errPricesChanged
 		}
 		return nil
 	})
+}
+
+const previewsKept = 24 * time.Hour
+
+// StartPreview has it reckoned in the background what Start would come to; Recomputer
+// does it, and begins anew when the model's prices change meanwhile. One operator waits
+// for one preview: the one before is given up. It is fault.Conflict while costs of the
+// model are recomputed.
+func (j *Jobs) StartPreview(ctx context.Context, span Span, size Size, actor audit.Actor, now time.Time) (id int64, err error) {
+	err = postgres.InTx(ctx, j.db, func(tx pgx.Tx) error {
+		entries, err := (&Store{tx}).lockModel(ctx, tx, span.Provider, span.Model)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			delete from ops.price_jobs
+			where preview and (created_at < $1 or status = 'running' and actor = $2 and operator_id is not distinct from $3::uuid)`,
+			now.Add(-previewsKept), actor.Name, actor.OperatorID)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `
+			insert into ops.price_jobs (preview, provider, model, from_at, to_at, reported, operator_id, actor, created_at, expected, prices_seen)
+			values (true, $1, $2, coalesce($3::timestamptz, '-infinity'), $4, $5, $6, $7, $8, $9, $10)
+			returning id`,
+			span.Provider, span.Model, span.From, span.To, span.Reported, actor.OperatorID, actor.Name, now, size.Attempts, Seen(entries)).Scan(&id)
+	})
+	return id, postgres.Fault(err)
 }
 
 // Undo has every cost put back that a job changed, unless it was changed again since.
@@ -222,6 +219,8 @@ func (j *Jobs) Undo(ctx context.Context, id int64, actor audit.Actor, now time.T
 	switch {
 	case err != nil:
 		return 0, err
+	case job.Preview:
+		return 0, fault.New(fault.Invalid, "A preview changes nothing: there is nothing to take back.")
 	case job.Undoes != nil:
 		return 0, fault.New(fault.Invalid, "What was taken back cannot be taken back again. Recompute the costs instead.")
 	case !job.Done():
@@ -229,12 +228,12 @@ func (j *Jobs) Undo(ctx context.Context, id int64, actor audit.Actor, now time.T
 	case job.UndoneBy != nil:
 		return 0, errUndone
 	}
-	return j.start(ctx, job.Span, &id, job.Changed, actor, now, func([]Entry) error { return nil })
+	return j.start(ctx, job.Span, &job, nil, actor, now, func([]Entry) error { return nil })
 }
 
 var errUndone = fault.New(fault.Conflict, "This recomputation was taken back already.")
 
-func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, expected int64, actor audit.Actor, now time.Time, check func([]Entry) error) (id int64, err error) {
+func (j *Jobs) start(ctx context.Context, span Span, undoes *Job, promised *Sums, actor audit.Actor, now time.Time, check func([]Entry) error) (id int64, err error) {
 	err = postgres.InTx(ctx, j.db, func(tx pgx.Tx) error {
 		entries, err := (&Store{tx}).lockModel(ctx, tx, span.Provider, span.Model)
 		if err != nil {
@@ -243,11 +242,23 @@ func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, expected int
 		if err := check(entries); err != nil {
 			return err
 		}
+		var undone *int64
+		var expected int64
+		var changed *int64
+		var before, after *USD
+		switch {
+		case undoes != nil:
+			undone, expected = &undoes.ID, undoes.Changed
+		case promised != nil:
+			expected, changed, before, after = max(promised.Seen, 0), &promised.Changed, &promised.OldUSD, &promised.NewUSD
+		}
 		err = tx.QueryRow(ctx, `
-			insert into ops.price_jobs (undoes, provider, model, from_at, to_at, reported, operator_id, actor, created_at, expected)
-			values ($1, $2, $3, coalesce($4::timestamptz, '-infinity'), $5, $6, $7, $8, $9, $10)
+			insert into ops.price_jobs (undoes, provider, model, from_at, to_at, reported, operator_id, actor, created_at, expected,
+			  promised_changed, promised_old, promised_new)
+			values ($1, $2, $3, coalesce($4::timestamptz, '-infinity'), $5, $6, $7, $8, $9, $10, $11, $12, $13)
 			returning id`,
-			undoes, span.Provider, span.Model, span.From, span.To, span.Reported, actor.OperatorID, actor.Name, now, expected).Scan(&id)
+			undone, span.Provider, span.Model, span.From, span.To, span.Reported, actor.OperatorID, actor.Name, now, expected,
+			changed, before, after).Scan(&id)
 		if postgres.IsUnique(err, "price_jobs_undoes_key") {
 			return errUndone
 		}
@@ -256,7 +267,7 @@ func (j *Jobs) start(ctx context.Context, span Span, undoes *int64, expected int
 		}
 		action, details := "price.recompute", map[string]any{"span": flat(span.Values())}
 		if undoes != nil {
-			action, details = "price.undo", map[string]any{"undoes": *undoes}
+			action, details = "price.undo", map[string]any{"undoes": undoes.ID}
 		}
 		return audit.Add(ctx, tx, audit.Entry{
 			At: now, Actor: actor, Action: action, SubjectType: "price_job", SubjectID: fmt.Sprint(id), SubjectLabel: span.FullName(), Details: details,

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/promptcademy/promptops/internal/loop"
 )
 
 // Prices holds the newest Book, so that pricing an attempt asks no database.
@@ -68,19 +70,9 @@ func (p *Prices) AtLeast(ctx context.Context, version int64) {
 
 const reloadEvery = 30 * time.Second
 
-// Run loads the prices every 30 seconds until ctx is done, and returns nil. A
-// failure is logged; the next try comes with the next tick.
+// Run loads the prices every 30 seconds until ctx is done, and returns nil. When that
+// fails the ones known so far stay in use; it is an error only once a run needs newer
+// ones, see AtLeast.
 func (p *Prices) Run(ctx context.Context) error {
-	tick := time.NewTicker(reloadEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if err := p.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				p.log.ErrorContext(ctx, "prices could not be reloaded; the ones known so far stay in use", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, p.log, "prices_not_reloaded", reloadEvery, p.RunOnce)
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promptcademy/promptops/internal/audit"
+	"github.com/promptcademy/promptops/internal/loop"
 	"github.com/promptcademy/promptops/internal/postgres"
 )
 
 const (
 	jobBatch   = 500 // attempts in one transaction: it locks counters that runs need
-	lookForJob = 2 * time.Second
+	lookForJob = time.Second
 )
 
 // Recomputer does what Jobs were started. Any number of nodes may run one: they take
@@ -31,20 +32,9 @@ type Recomputer struct {
 // NewRecomputer returns the loop.
 func NewRecomputer(jobs *Jobs, log *slog.Logger) *Recomputer { return &Recomputer{jobs, log, jobBatch} }
 
-// Run looks for jobs every two seconds until ctx is done.
+// Run looks for jobs every second until ctx is done.
 func (r *Recomputer) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookForJob)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if err := r.RunOnce(ctx, now); err != nil && ctx.Err() == nil {
-				r.log.WarnContext(ctx, "costs_not_recomputed", "error", err)
-			}
-		}
-	}
+	return loop.Every(ctx, r.log, "costs_not_recomputed", lookForJob, r.RunOnce)
 }
 
 // RunOnce does all that is to be done, unless another node is at it.
@@ -56,7 +46,8 @@ func (r *Recomputer) RunOnce(ctx context.Context, now time.Time) error {
 	}
 }
 
-// Step does one batch of the oldest job. more says that there is more to do for whom
+// Step does one batch of the oldest job; of previews first, for which somebody waits and
+// which are soon done. more says that there is more to do for whom
 // calls it.
 func (r *Recomputer) Step(ctx context.Context, now time.Time) (more bool, err error) {
 	err = postgres.InTx(ctx, r.jobs.db, func(tx pgx.Tx) error {
@@ -68,13 +59,19 @@ func (r *Recomputer) Step(ctx context.Context, now time.Time) (more bool, err er
 		if err := tx.QueryRow(ctx, `select pg_try_advisory_xact_lock(hashtext('ops.price_jobs'))`).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		// As runs do, and first: whoever recounts holds it before it looks at attempts.
-		if _, err := tx.Exec(ctx, `lock table ops.budget_counters in row exclusive mode`); err != nil {
+		// A plan that was made for any days would sort all there is for each batch.
+		if _, err := tx.Exec(ctx, `select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)`); err != nil {
 			return err
 		}
 		work, err := nextWork(ctx, tx)
 		if err != nil || work == nil {
 			return err
+		}
+		if !work.Preview {
+			// As runs do, and first: whoever recounts holds it before it looks at attempts.
+			if _, err := tx.Exec(ctx, `lock table ops.budget_counters in row exclusive mode`); err != nil {
+				return err
+			}
 		}
 		more = true
 		return r.do(ctx, tx, work, now)
@@ -93,7 +90,7 @@ type work struct {
 }
 
 func nextWork(ctx context.Context, tx pgx.Tx) (*work, error) {
-	rows, err := tx.Query(ctx, `select`+jobColumns+` from ops.price_jobs j where status = 'running' order by id limit 1 for update of j`)
+	rows, err := tx.Query(ctx, `select`+jobColumns+` from ops.price_jobs j where status = 'running' order by preview desc, id limit 1 for update of j`)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +120,12 @@ func (r *Recomputer) do(ctx context.Context, tx pgx.Tx, w *work, now time.Time) 
 	var changes []changed
 	var ended bool
 	var err error
-	if w.Undoes == nil {
-		changes, ended, err = r.recompute(ctx, tx, w, &sums)
-	} else {
+	switch {
+	case w.Preview:
+		ended, err = r.preview(ctx, tx, w, &sums)
+	case w.Undoes == nil:
+		changes, ended, err = r.recompute(ctx, tx, w, r.batch, "for update", &sums)
+	default:
 		changes, ended, err = r.restore(ctx, tx, w, &sums)
 	}
 	if err != nil {
@@ -139,12 +139,27 @@ func (r *Recomputer) do(ctx context.Context, tx pgx.Tx, w *work, now time.Time) 
 	return r.note(ctx, tx, w, sums, ended, now)
 }
 
-func (r *Recomputer) recompute(ctx context.Context, tx pgx.Tx, w *work, sums *Sums) (changes []changed, ended bool, err error) {
+// preview reckons what recompute would do. What it reckoned by prices that have changed
+// since is worth nothing.
+func (r *Recomputer) preview(ctx context.Context, tx pgx.Tx, w *work, sums *Sums) (ended bool, err error) {
+	entries, err := (&Store{tx}).History(ctx, w.Provider, w.Model)
+	if err != nil {
+		return false, err
+	}
+	if now := Seen(entries); now != w.PricesSeen {
+		w.PricesSeen, w.place, *sums = now, place{}, Sums{}
+	}
+	_, ended, err = r.recompute(ctx, tx, w, r.batch*(previewBatch/jobBatch), "", sums)
+	return ended, err
+}
+
+// recompute says what the next attempts cost by the prices of now.
+func (r *Recomputer) recompute(ctx context.Context, tx pgx.Tx, w *work, most int, lock string, sums *Sums) (changes []changed, ended bool, err error) {
 	book, _, err := (&Store{tx}).load(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	batch, err := readSpan(ctx, tx, w.Span, w.place, r.batch, "for update")
+	batch, err := r.jobs.walk(ctx, tx, w.Span, w.place, most, lock)
 	if err != nil {
 		return nil, false, err
 	}
@@ -158,7 +173,7 @@ func (r *Recomputer) recompute(ctx context.Context, tx pgx.Tx, w *work, sums *Su
 			changes = append(changes, changed{a, after})
 		}
 	}
-	return changes, len(batch) < r.batch, nil
+	return changes, len(batch) < most, nil
 }
 
 // restore puts back what a job changed, where it is still as the job left it.
@@ -345,12 +360,12 @@ func (r *Recomputer) note(ctx context.Context, tx pgx.Tx, w *work, sums Sums, en
 	if _, err := tx.Exec(ctx, `
 		update ops.price_jobs
 		set last_at = coalesce($2::timestamptz, last_at), last_run = $3, last_ordinal = $4, seen = $5, changed = $6, priced = $7, unpriced = $8, kept = $9,
-		    old_usd = $10, new_usd = $11, status = $12, finished_at = $13
+		    old_usd = $10, new_usd = $11, status = $12, finished_at = $13, prices_seen = $14
 		where id = $1`,
-		w.ID, at, w.place.run, w.place.ordinal, sums.Seen, sums.Changed, sums.Priced, sums.Unpriced, sums.Kept, sums.OldUSD, sums.NewUSD, status, finished); err != nil {
+		w.ID, at, w.place.run, w.place.ordinal, sums.Seen, sums.Changed, sums.Priced, sums.Unpriced, sums.Kept, sums.OldUSD, sums.NewUSD, status, finished, w.PricesSeen); err != nil {
 		return err
 	}
-	if !ended {
+	if !ended || w.Preview {
 		return nil
 	}
 	r.log.InfoContext(ctx, "costs_recomputed", "job", w.ID, "model", w.FullName(), "seen", sums.Seen, "changed", sums.Changed, "oldUsd", sums.OldUSD.String(), "newUsd", sums.NewUSD.String())

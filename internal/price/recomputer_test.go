@@ -151,7 +151,7 @@ func (b *books) start(span price.Span) int64 {
 	b.Helper()
 	entries, err := b.store.History(b.Context(), span.Provider, span.Model)
 	must(b, err)
-	id, err := b.jobs.Start(b.Context(), span, price.Seen(entries), 0, audit.CommandLine, noon)
+	id, err := b.jobs.Start(b.Context(), span, price.Seen(entries), nil, audit.CommandLine, noon)
 	must(b, err)
 	return id
 }
@@ -242,7 +242,7 @@ func TestRecompute(t *testing.T) {
 	must(t, err)
 	for name, err := range map[string]error{
 		"a second job": func() error {
-			_, err := b.jobs.Start(t.Context(), span, price.Seen(entries), 0, audit.CommandLine, noon)
+			_, err := b.jobs.Start(t.Context(), span, price.Seen(entries), nil, audit.CommandLine, noon)
 			return err
 		}(),
 		"a price meanwhile": func() error {
@@ -338,7 +338,7 @@ func TestRecomputeWithoutPrice(t *testing.T) {
 		t.Errorf("another model's costs %s", got)
 	}
 	b.whole()
-	unpriced, err := b.store.Unpriced(t.Context())
+	unpriced, err := b.jobs.Unpriced(t.Context())
 	must(t, err)
 	if len(unpriced) != 1 || unpriced[0].FullName() != "openai/mistake" || unpriced[0].Attempts != 1 || unpriced[0].Tokens != 20 || !unpriced[0].First.Equal(at("2026-11-20T11:00:00Z")) {
 		t.Errorf("unpriced: %+v", unpriced)

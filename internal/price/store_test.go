@@ -247,8 +247,8 @@ func TestPricesRunGoesOnAfterFailures(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		if failures := strings.Count(log.String(), "prices could not be reloaded"); failures != 3 {
-			t.Errorf("%d failures in 95 s, want 3:\n%s", failures, log.String())
+		if failures := strings.Count(log.String(), "prices_not_reloaded"); failures != 4 {
+			t.Errorf("%d failures in 95 s, want 4:\n%s", failures, log.String())
 		}
 	})
 }

@@ -79,8 +79,9 @@ func insert(t testing.TB, db postgres.DB, r *rand.Rand, n int, from, to time.Tim
 			}
 			batch.Queue(`
 				insert into public.prompt_attempts (run_id, ordinal, created_at, user_id, team_id, provider, model, status, key_source, user_key_id, fallback_key_id,
-				  input_tokens, output_tokens, cost_usd, duration_ms, first_token_ms)
-				values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $4, $4, $10, $10, $11::text::numeric, $12, $13)`,
+				  input_tokens, output_tokens, cost_usd, cost_source, duration_ms, first_token_ms)
+				values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $4, $4, $10, $10, $11::text::numeric,
+				  case when $11::text is not null then 'computed' when $10::bigint is not null then 'unpriced' end, $12, $13)`,
 				run, ordinal, at, id, team, provider, model, status, pick("user", "fallback", ""), tokens, cost, 1+r.IntN(40_000), 1+r.IntN(2_000))
 		}
 	}
@@ -180,6 +181,24 @@ func read(t testing.TB, pool *pgxpool.Pool, zone *time.Location, boundaries []ti
 				) parts group by key order by 1`,
 				plan.Periods, plan.Buckets, k.kind, boundaries, plan.From, plan.To)
 		}
+		lines(&plain, `
+			select concat_ws(' ', width_bucket(created_at, $1::timestamptz[]), 'unpriced', provider, model) as key,
+			       concat_ws(' ', count(*), coalesce(sum(total_tokens), 0), min(created_at), max(created_at)) as sums
+			from public.prompt_attempts where created_at >= $2 and created_at < $3 and cost_source = 'unpriced' group by 1 order by 1`,
+			boundaries, boundaries[0], boundaries[len(boundaries)-1])
+		plan := known.Plan(Unpriced, boundaries)
+		plans[Unpriced] = plan
+		lines(&planned, `
+			select concat_ws(' ', bucket, 'unpriced', provider, model) as key, concat_ws(' ', sum(attempts), sum(tokens), min(first_at), max(last_at)) as sums
+			from (
+			  select p.bucket, provider, model, attempts, tokens, first_at, last_at
+			  from ops.usage_unpriced s join unnest($1::bigint[], $2::int[]) p (id, bucket) on s.period_id = p.id
+			  union all
+			  select width_bucket(created_at, $3::timestamptz[]), provider, model, 1, coalesce(total_tokens, 0), created_at, created_at
+			  from unnest($4::timestamptz[], $5::timestamptz[]) span (at, upto)
+			  join public.prompt_attempts on created_at >= at and created_at < upto where cost_source = 'unpriced'
+			) parts group by 1 order by 1`,
+			plan.Periods, plan.Buckets, boundaries, plan.From, plan.To)
 		return nil
 	})
 	if err != nil {
@@ -277,7 +296,7 @@ func TestSumsEqualTheRows(t *testing.T) {
 	for name, change := range map[string]func(){
 		"late rows": func() { insert(t, pool, r, 50, now.AddDate(0, 0, -30), now.AddDate(0, 0, -20)) },
 		"a new price": func() {
-			exec(t, pool, `update public.prompt_attempts set cost_usd = 0.5 where cost_usd is null and model = 'openai/a0'`)
+			exec(t, pool, `update public.prompt_attempts set cost_usd = 0.5, cost_source = 'computed' where cost_usd is null and model = 'openai/a0'`)
 		},
 		"moved in time": func() {
 			exec(t, pool, `update public.prompt_attempts set created_at = created_at - interval '1 day' where run_id in (select run_id from public.prompt_attempts where ordinal = 2 and created_at > $1)`, now.AddDate(0, 0, -10))
@@ -329,7 +348,7 @@ func TestSumsAreExactWhileOthersWrite(t *testing.T) {
 					_ = postgres.InTx(within(t), pool, func(tx pgx.Tx) error {
 						insert(t, tx, r, 3, edge.Add(-40*time.Millisecond), edge) // the last of the quarter: only these come in time
 						if i == 1 {
-							exec(t, tx, `update public.prompt_attempts set cost_usd = coalesce(cost_usd, 0) + 1 where team_id = $1`, teams[0])
+							exec(t, tx, `update public.prompt_attempts set cost_usd = coalesce(cost_usd, 0) + 1, cost_source = 'computed' where team_id = $1`, teams[0])
 						}
 						time.Sleep(time.Duration(r.IntN(900)) * time.Millisecond)
 						if i == 2 {

@@ -77,7 +77,7 @@ const (
 // rows there are none.
 func (l Level) has(kind Kind) bool {
 	switch kind {
-	case Key, Provider, Model:
+	case Key, Provider, Model, Unpriced:
 		return true
 	case Team, Template:
 		return l >= quarterDay
@@ -144,6 +144,9 @@ func sumRows(ctx context.Context, tx pgx.Tx, p span) error {
 			return err
 		}
 	}
+	if err := sumUnpriced(ctx, tx, id, p); err != nil {
+		return err
+	}
 	_, err = tx.Exec(ctx, `
 		with attempts as materialized (
 		  select * from public.prompt_attempts where created_at >= $2 and created_at < $3
@@ -163,6 +166,9 @@ func sumSums(ctx context.Context, tx pgx.Tx, p span) error {
 	columns := strings.Split(SumColumns, ", ")
 	for i, c := range columns {
 		columns[i] = "sum(" + c + ")"
+	}
+	if err := mergeUnpriced(ctx, tx, id, p); err != nil {
+		return err
 	}
 	_, err = tx.Exec(ctx, `
 		insert into ops.usage_sums (period_id, kind, subject_id, provider, model, key_source, `+SumColumns+`, latency, first_token)
