@@ -94,7 +94,7 @@ func (c *count) rankPart(part rollup.Part, columns []string) {
 	}
 	var cells []Cell
 	for i, st := range statements {
-		c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+		c.batch.Queue(st.sql, st.args...).Query(func(rows pgx.Rows) error {
 			some, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[cellOfSet])
 			for _, cell := range some {
 				cells = append(cells, cell.Cell)
@@ -162,7 +162,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 			return
 		}
 	}
-	c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+	c.batch.Queue(st.sql, st.args...).Query(func(rows pgx.Rows) error {
 		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
 		if err == nil && repeatable {
 			c.memory.keep(asked, answerOf(cells))
@@ -207,7 +207,7 @@ func (c *count) askOfRows(part rollup.Part, of wanted, only []string) (question,
 func (c *count) send(ctx context.Context, tx pgx.Tx) error {
 	for _, s := range c.spans {
 		st := c.rows(s.sets, s.From, s.To, c.boundaries, s.only)
-		c.batch.Queue(st.sql.String(), st.args...).Query(func(rows pgx.Rows) error {
+		c.batch.Queue(st.sql, st.args...).Query(func(rows pgx.Rows) error {
 			found, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[cellOfSet])
 			if err == nil {
 				c.intoAll(s, found)
@@ -246,9 +246,8 @@ func (c *count) into(of set, cells iter.Seq[Cell], about int) {
 	if c.found[of] == nil {
 		c.found[of] = make(tallies, about)
 	}
-	var spare []tally
 	for cell := range cells {
-		c.found[of].add(of, &cell, &spare)
+		c.found[of].add(of, &cell)
 	}
 }
 

@@ -47,7 +47,7 @@ func (s source) ask(version string, statements ...statement) (asked question, re
 	}
 	all := []any{[]byte(version), s.as}
 	for _, st := range statements {
-		all = append(all, st.sql.String(), st.args)
+		all = append(all, st.sql, st.args)
 	}
 	text, err := json.Marshal(all)
 	return sha256.Sum256(text), err == nil
@@ -80,7 +80,7 @@ func (m *memory) found(ctx context.Context, tx pgx.Tx, src source, version strin
 			return cells.all(), nil
 		}
 	}
-	cells, err := collect[Cell](ctx, tx, st.sql.String(), st.args...)
+	cells, err := collect[Cell](ctx, tx, st.sql, st.args...)
 	if err == nil && repeatable {
 		m.keep(asked, answerOf(cells))
 	}

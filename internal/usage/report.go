@@ -331,9 +331,7 @@ func latencyOf(h *rollup.Histogram) *Latency {
 // tallies are the cells of a set.
 type tallies map[key]*tally
 
-// add adds a cell. spare are tallies for those that are new: there may be very many,
-// and it is quicker to make some at once.
-func (all tallies) add(of set, c *Cell, spare *[]tally) {
+func (all tallies) add(of set, c *Cell) {
 	k := key{bucket: 1}
 	if of.bucket {
 		k.bucket = c.Bucket
@@ -346,10 +344,7 @@ func (all tallies) add(of set, c *Cell, spare *[]tally) {
 	}
 	t := all[k]
 	if t == nil {
-		if len(*spare) == 0 {
-			*spare = make([]tally, min(max(len(all), 1), 256))
-		}
-		t, *spare = &(*spare)[0], (*spare)[1:]
+		t = &tally{}
 		all[k] = t
 	}
 	t.add(c)

@@ -84,9 +84,10 @@ func (s source) kind(of set) rollup.Kind {
 	}
 }
 
-// statement is SQL that grows with its arguments.
+// statement is SQL that grows with its arguments. It is no strings.Builder, which
+// may not be copied: it holds its own address.
 type statement struct {
-	sql  strings.Builder
+	sql  string
 	args []any
 }
 
@@ -96,7 +97,7 @@ func (st *statement) add(sql string, args ...any) {
 		st.args = append(st.args, arg)
 		sql = strings.Replace(sql, "?", fmt.Sprintf("$%d", len(st.args)), 1)
 	}
-	st.sql.WriteString(sql)
+	st.sql += sql
 }
 
 // measure is a column of Cell between its names and the durations, and how it comes
