@@ -31,6 +31,7 @@ var mayImport = map[string]string{
 	"internal/config":              "internal/fault",
 	"internal/period":              "internal/fault",
 	"internal/sheet":               "",
+	"internal/memo":                "",
 	"internal/seal":                "internal/fault",
 	"internal/postgres":            "internal/fault internal/loop",
 	"internal/postgres/embedded":   "",
@@ -57,9 +58,9 @@ var mayImport = map[string]string{
 	"internal/forecast":             "internal/price",
 	"internal/runbook":              "internal/fault internal/postgres internal/audit",
 	"internal/probe":                "internal/fault internal/postgres internal/price internal/runbook",
-	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup internal/sheet internal/params",
+	"internal/usage":                "internal/fault internal/postgres internal/price internal/period internal/rollup internal/memo internal/sheet internal/params",
 	"internal/history":              "internal/fault internal/postgres internal/price internal/period internal/sheet internal/params internal/rollup",
-	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet internal/params internal/loop internal/rollup",
+	"internal/activity":             "internal/fault internal/postgres internal/price internal/period internal/sheet internal/params internal/loop internal/rollup internal/memo",
 	"internal/incident":             "internal/fault internal/postgres internal/audit internal/price internal/sheet internal/params",
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop internal/rollup",
 	"internal/eventlog":             "internal/fault internal/postgres internal/period internal/sheet internal/params internal/loop",
@@ -83,7 +84,6 @@ var onlyIn = map[string]string{
 	"go.opentelemetry.io/":       "internal/telemetry",
 	"github.com/wneessen/":       "internal/notify",
 	"github.com/yuin/goldmark":   "internal/runbook",
-	"github.com/maypok86/otter/": "internal/activity",
 	"github.com/jackc/pgx/": "cmd/promptops cmd/bench internal/postgres internal/postgres/embedded internal/postgres/pgtest " +
 		"internal/audit internal/notify internal/account internal/team internal/learner internal/provider internal/price internal/key internal/run " +
 		"internal/rollup internal/usage internal/history internal/activity internal/outreach internal/incident internal/drift internal/runbook internal/probe internal/demo " +

@@ -15,6 +15,7 @@
 //	config          settings from the environment, all problems reported at once
 //	postgres        pool, transactions, row-level security, migrator, embedded server
 //	params          the parameters of an address, and what is wrong with them
+//	memo            answers that cannot change, remembered within some bytes
 //	period          a choice of days, and where they begin in a zone
 //	loop            what the program does again and again by itself
 //	network         addresses that operators may not name: private networks and the like

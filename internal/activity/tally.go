@@ -8,7 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/maypok86/otter/v2"
+
+	"github.com/promptcademy/promptops/internal/memo"
 )
 
 // tally is what some days came to, of everybody or of the teams asked for. It is never
@@ -71,20 +72,16 @@ func (c *count) addLessons(at time.Time, started, completed int64) {
 // snapshot. What changes in such a day leaves a mark, so that the day is not in the plan
 // of whoever can see the change, and is counted anew in a later round: a tally holds for
 // whoever asks for it.
-type memory = otter.Cache[[sha256.Size]byte, *tally]
+type memory = memo.Memory[*tally]
 
 const (
 	mostRemembered = 24 << 20 // bytes, about
-	ofTally        = 256
-	ofLine         = 160 // of a day, team, lesson or template
+	ofLine         = 160      // of a day, team, lesson or template
 )
 
 func newMemory() *memory {
-	return otter.Must(&otter.Options[[sha256.Size]byte, *tally]{
-		MaximumWeight: mostRemembered,
-		Weigher: func(_ [sha256.Size]byte, t *tally) uint32 {
-			return uint32(ofTally + ofLine*(len(t.days)+len(t.teams)+len(t.lessons)+len(t.templates)))
-		},
+	return memo.New(mostRemembered, func(t *tally) int {
+		return ofLine * (len(t.days) + len(t.teams) + len(t.lessons) + len(t.templates))
 	})
 }
 
@@ -96,20 +93,20 @@ func (c *count) remembered(what string, days []part, read func() (*tally, error)
 		return nil
 	}
 	key := c.keyOf(what, days)
-	t, known := c.memory.GetIfPresent(key)
+	t, known := c.memory.Get(key)
 	if !known {
 		var err error
 		if t, err = read(); err != nil {
 			return err
 		}
-		c.memory.Set(key, t)
+		c.memory.Put(key, t)
 	}
 	c.add(t)
 	return nil
 }
 
 // keyOf is under what a tally is remembered.
-func (c *count) keyOf(what string, days []part) (key [sha256.Size]byte) {
+func (c *count) keyOf(what string, days []part) (key memo.Key) {
 	h := sha256.New()
 	text := func(s string) { h.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(s))), s...)) }
 	numbers := func(all ...int64) {

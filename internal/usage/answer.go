@@ -16,11 +16,6 @@ import (
 // thing in place of very many that the garbage collector would have to look at.
 type answer string
 
-// leastOfOne is what an answer takes beside its text.
-const leastOfOne = 256
-
-func (a answer) weight() int { return leastOfOne + len(a) }
-
 func answerOf(cells []Cell) answer {
 	var text []byte
 	columns := measures()

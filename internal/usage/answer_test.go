@@ -48,31 +48,3 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 }
-
-// Only so much is remembered, and rather what was asked for last.
-func TestMemoryForgets(t *testing.T) {
-	m := newMemory()
-	name := func(n int) question { return question{byte(n), byte(n >> 8)} }
-	half := make([]byte, mostOfOne/2)
-	for n := range 100 {
-		m.keep(name(n), answerOf([]Cell{{Grp: string(half)}}))
-		if _, known := m.recall(name(0)); !known {
-			t.Fatalf("what is asked for again and again is forgotten after %d others", n)
-		}
-	}
-	if _, known := m.recall(name(1)); known {
-		t.Error("everything is remembered")
-	}
-	if m.bytes > mostRemembered || m.bytes < mostRemembered/2 {
-		t.Errorf("%d bytes are remembered of at most %d", m.bytes, mostRemembered)
-	}
-	kept := m.kept.Len()
-	m.keep(name(1000), answerOf([]Cell{{Grp: string(half) + string(half) + string(half)}}))
-	if _, known := m.recall(name(1000)); known || m.kept.Len() != kept {
-		t.Error("what is too large is remembered")
-	}
-	m.keep(name(0), "")
-	if found, known := m.recall(name(0)); !known || found != "" {
-		t.Error("that there is nothing is not remembered")
-	}
-}

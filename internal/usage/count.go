@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promptcademy/promptops/internal/memo"
 	"github.com/promptcademy/promptops/internal/rollup"
 )
 
@@ -87,7 +88,7 @@ func (c *count) rankPart(part rollup.Part, columns []string) {
 	}
 	asked, repeatable := c.source.ask(part.Version+part.RowsVersion, statements...)
 	if repeatable {
-		if sorted, known := c.memory.recall(asked); known {
+		if sorted, known := c.memory.Get(asked); known {
 			c.ranked = append(c.ranked, sorted)
 			return
 		}
@@ -104,7 +105,7 @@ func (c *count) rankPart(part rollup.Part, columns []string) {
 			}
 			sorted := rankedBy(c.q.Metric, cells)
 			if repeatable {
-				c.memory.keep(asked, sorted)
+				c.memory.Put(asked, sorted)
 			}
 			c.ranked = append(c.ranked, sorted)
 			return nil
@@ -157,7 +158,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	st := c.sums(of, part.Plan, columns, only, durations)
 	asked, repeatable := c.source.ask(part.Version, st)
 	if repeatable {
-		if cells, known := c.memory.recall(asked); known {
+		if cells, known := c.memory.Get(asked); known {
 			c.into(of, cells.all(), cells.about())
 			return
 		}
@@ -165,7 +166,7 @@ func (c *count) askSums(of set, part rollup.Part, columns, only []string, durati
 	c.batch.Queue(st.sql, st.args...).Query(func(rows pgx.Rows) error {
 		cells, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[Cell])
 		if err == nil && repeatable {
-			c.memory.keep(asked, answerOf(cells))
+			c.memory.Put(asked, answerOf(cells))
 		}
 		c.into(of, slices.Values(cells), len(cells))
 		return err
@@ -181,7 +182,7 @@ func (c *count) wantRows(want wanted, part rollup.Part, only []string) {
 		return
 	}
 	if asked, repeatable := c.askOfRows(part, want, only); repeatable {
-		if cells, known := c.memory.recall(asked); known {
+		if cells, known := c.memory.Get(asked); known {
 			c.into(want.set, cells.all(), cells.about())
 			return
 		}
@@ -196,9 +197,9 @@ func (c *count) wantRows(want wanted, part rollup.Part, only []string) {
 }
 
 // askOfRows is the question for one set of rows, whichever are read along with it.
-func (c *count) askOfRows(part rollup.Part, of wanted, only []string) (question, bool) {
+func (c *count) askOfRows(part rollup.Part, of wanted, only []string) (memo.Key, bool) {
 	if part.RowsVersion == "" {
-		return question{}, false
+		return memo.Key{}, false
 	}
 	return c.source.ask(part.RowsVersion, c.rows([]wanted{of}, part.From, part.To, c.boundaries, only))
 }
@@ -237,7 +238,7 @@ func (c *count) intoAll(s spans, found []cellOfSet) {
 		}
 		c.into(want.set, slices.Values(some), len(some))
 		if asked, repeatable := c.askOfRows(s.Part, want, s.only); repeatable {
-			c.memory.keep(asked, answerOf(some))
+			c.memory.Put(asked, answerOf(some))
 		}
 	}
 }

@@ -10,7 +10,5 @@ func (s *Store) At(db postgres.DB) *Store {
 
 // Remembered is how many statements' answers the Store remembers.
 func (s *Store) Remembered() int {
-	s.memory.mu.Lock()
-	defer s.memory.mu.Unlock()
-	return s.memory.kept.Len()
+	return s.memory.Len()
 }

@@ -76,7 +76,7 @@ func (s *Store) heatOfDays(ctx context.Context, tx pgx.Tx, heat *Heat, src sourc
 		for i, bucket := range part.Buckets {
 			weekdays[i] = int32((int(days[bucket-1].Weekday()) + 6) % 7)
 		}
-		cells, err := s.memory.found(ctx, tx, src, part.Version, src.hours(part.Periods, weekdays))
+		cells, err := found(ctx, tx, s.memory, src, part.Version, src.hours(part.Periods, weekdays))
 		if err != nil {
 			return rest, err
 		}
