@@ -46,7 +46,7 @@ func (k Known) Among(ctx context.Context, tx pgx.Tx, all []Sought, from, to time
 
 // told says whether it is worth asking what a period has: the shorter ones are only of
 // the last hours, which are as quickly looked through.
-func (p summed) told(kind Kind) bool { return p.level >= quarterDay && p.level.has(kind) }
+func (s summed) told(kind Kind) bool { return s.level >= quarterDay && s.level.has(kind) }
 
 // holding are the periods that have what is sought.
 func (k Known) holding(ctx context.Context, tx pgx.Tx, sought Sought) (map[int64]bool, error) {
