@@ -191,11 +191,19 @@ func (s *Server) register(e *echo.Echo) {
 				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
 			}
 			if r.method == http.MethodGet && !takesLong(r.path) {
+				if r.isPage() {
+					defer s.courtesy.page(c.Request().Context())()
+				}
 				return s.patiently(c, func() error { return s.serve(c, r) })
 			}
 			return s.serve(c, r)
 		})
 	}
+}
+
+// isPage says that this is for operators to look at.
+func (r route) isPage() bool {
+	return r.access == signedIn || r.access == lead || r.access == reader || r.access == admin
 }
 
 // takesLong says that a long file may take its time, and what is followed live has no

@@ -95,6 +95,8 @@ type Server struct {
 	CORSOrigins    []string       // the frontend's; may be empty
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; may be empty
 	MetricsToken   string         // whoever sends it may read /metrics; empty: nobody
+
+	courtesy courtesy // of pages towards runs
 }
 
 // Handler returns the whole of HTTP.

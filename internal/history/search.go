@@ -16,10 +16,12 @@ type search struct {
 	first    int           // runs of the first piece: mostly the page is found among them
 	piece    int           // runs of the others, at most: each is larger than the one before
 	patience time.Duration // after which no other piece is begun; 0: never
+	further  time.Duration // the same of whoever asks for more
 }
 
-// forPages is how long a page may look. A file takes its time.
-var forPages = search{5_000, 100_000, 200 * time.Millisecond}
+// forPages is how long a page may look: the first shows at once what is found at once.
+// A file takes its time.
+var forPages = search{5_000, 100_000, 25 * time.Millisecond, 500 * time.Millisecond}
 
 // picky says whether a filter may leave out most of the runs that an index gives in
 // the order of the list.
@@ -33,6 +35,9 @@ func (f Filter) picky() bool {
 // it stopped looking before the end of the days; nil: nowhere.
 func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor, limit int, how search) (rows []listedRow, further *Cursor, err error) {
 	begin := time.Now()
+	if at != (Cursor{}) {
+		how.patience = how.further
+	}
 	switch {
 	case f.TeamIDs != nil: // theirs lie far apart, and each is looked at by the policies
 		how.first, how.piece = max(1, how.first/5), max(1, how.piece/20)
@@ -44,8 +49,9 @@ func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor
 		return nil, nil, err
 	}
 	size := how.first
-	for i := 0; i < len(stretches); size = min(4*size, how.piece) {
+	for i := 0; i < len(stretches); {
 		f.From, f.To = stretches[i].From, stretches[i].To
+		pieceBegin := time.Now()
 		some, edge, err := s.piece(ctx, f, learner, at, size, limit-len(rows))
 		if err != nil {
 			return nil, nil, err
@@ -65,9 +71,16 @@ func (s *Store) find(ctx context.Context, f Filter, learner uuid.UUID, at Cursor
 		default:
 			at = Cursor{Before: edge}
 		}
-		if how.patience > 0 && time.Since(begin) >= how.patience {
-			return rows, &at, nil
+		larger := min(4*size, how.piece)
+		if how.patience > 0 {
+			// As large as can be looked through in the time that is left.
+			left, took := how.patience-time.Since(begin), max(time.Since(pieceBegin), 1)
+			if left < took/2 {
+				return rows, &at, nil
+			}
+			larger = min(larger, max(1, int(float64(size)*float64(left)/float64(took))))
 		}
+		size = larger
 	}
 	return rows, nil, nil
 }
