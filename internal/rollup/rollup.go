@@ -7,8 +7,8 @@
 // period that is in ops.usage_periods and has no mark. This is why that is exact:
 //
 //   - A row that is written when it is already Fresh old, changed or deleted leaves
-//     a mark in its own transaction (a trigger, migrations/0012). Readers of either
-//     see both. Sums of marked periods are dropped and made anew; a mark is deleted
+//     a mark in its own transaction (triggers: migrations/0012, 0023 and 0026). Readers
+//     of either see both. Sums of marked periods are dropped and made anew; a mark is deleted
 //     in the transaction that drops the sums it speaks of.
 //   - A row that comes in time leaves no mark. Its period is summed only when it has
 //     been over for Fresh, and every transaction that was writing at that moment has
@@ -43,8 +43,8 @@ import (
 
 const (
 	// Fresh is how old a period has to be before it is summed. The triggers of
-	// migrations/0012 know the same hour.
-	Fresh = time.Hour
+	// migrations/0023 and 0026 take a minute less.
+	Fresh = 5 * time.Minute
 
 	slotLength  = 15 * time.Minute
 	everySoOft  = time.Minute
