@@ -36,7 +36,6 @@ func (s *Server) measure(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if c.Request().Method == http.MethodPost && (c.Path() == runPath || c.Path() == playgroundPath) {
 			defer s.Metrics.RunBegun()()
-			defer s.courtesy.run()()
 		}
 		if err := next(c); err != nil {
 			c.Error(err)

@@ -99,8 +99,10 @@ func TestMetricsOfRunsInFlight(t *testing.T) {
 		}
 	}()
 	eventually(t, "a run in flight", shows("promptcademy_ai_runs_in_flight 1"))
+	eventually(t, "a run that pages give way to", func() bool { return s.RunsNow() == 1 })
 	leave()
 	eventually(t, "no run in flight", shows("promptcademy_ai_runs_in_flight 0"))
+	eventually(t, "no run that pages give way to", func() bool { return s.RunsNow() == 0 })
 	eventually(t, "the end of the run", shows(`promptcademy_http_requests_total{method="POST",route="/api/ai/run",status="4xx"} 1`))
 	if shows("promptcademy_ai_rejected_runs_total{")() {
 		t.Error("a run whose caller left counts as rejected")

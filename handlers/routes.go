@@ -190,6 +190,9 @@ func (s *Server) register(e *echo.Echo) {
 			if r.path != runPath { // whose statements are sent together with those of other runs
 				c.SetRequest(c.Request().WithContext(drift.OnRoute(c.Request().Context(), r.method+" "+r.path)))
 			}
+			if r.method == http.MethodPost && (r.path == runPath || r.path == playgroundPath) {
+				defer s.courtesy.run()()
+			}
 			if r.method == http.MethodGet && !takesLong(r.path) {
 				if r.isPage() {
 					defer s.courtesy.page(c.Request().Context())()
