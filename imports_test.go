@@ -28,11 +28,11 @@ var mayImport = map[string]string{
 	"internal/network":             "",
 	"internal/loop":                "",
 	"internal/params":              "internal/fault",
-	"internal/config":              "internal/fault",
+	"internal/config":              "",
 	"internal/period":              "internal/fault",
 	"internal/sheet":               "",
 	"internal/memo":                "",
-	"internal/seal":                "internal/fault",
+	"internal/seal":                "",
 	"internal/postgres":            "internal/fault internal/loop",
 	"internal/postgres/embedded":   "",
 	"internal/postgres/pgtest":     "internal/postgres internal/postgres/embedded migrations",
@@ -50,7 +50,7 @@ var mayImport = map[string]string{
 	"internal/provider":             "internal/fault internal/postgres internal/audit internal/network internal/loop",
 	"internal/provider/sandbox":     "",
 	"internal/provider/sandbox/run": "internal/provider/sandbox",
-	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit internal/sheet internal/loop internal/period internal/rollup",
+	"internal/price":                "internal/fault internal/postgres internal/provider internal/audit internal/sheet internal/loop internal/rollup",
 	"internal/key":                  "internal/fault internal/postgres internal/seal internal/provider internal/price internal/audit internal/loop internal/rollup",
 	"internal/run":                  "internal/fault internal/audit internal/postgres internal/provider internal/price internal/key internal/learner internal/loop",
 	"internal/telemetry":            "internal/fault internal/provider internal/key internal/run",
@@ -65,7 +65,7 @@ var mayImport = map[string]string{
 	"internal/outreach":             "internal/fault internal/postgres internal/price internal/audit internal/notify internal/sheet internal/loop internal/rollup",
 	"internal/eventlog":             "internal/fault internal/postgres internal/period internal/sheet internal/params internal/loop",
 	"internal/view":                 "internal/fault internal/postgres internal/audit",
-	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/learner internal/provider internal/price internal/key internal/run",
+	"internal/demo":                 "internal/fault internal/postgres internal/seal internal/provider internal/price internal/key internal/run",
 }
 
 // onlyIn keeps a dependency where it can be replaced: the beginning of its
